@@ -1,0 +1,28 @@
+# Each target does all of its own set-up: a virtual environment in .venv and the pinned packages of constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench torture clean
+
+demo: .venv/ready
+	$(BIN)/overfeat demo
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/ready
+	$(BIN)/python -m benchmarks.decode
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipelines,scenes,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,83 @@
+"""From the windows of one image to its boxes: merged per class, ranked, cut to the limit.
+
+Source: Sermanet et al. 2014, section 4.3. The paper takes the top k classes of each scale and
+drops boxes below "the detection threshold"; here a window takes part for every class with a
+probability of at least the score threshold, which decides both: a merged box's score is the
+highest of its windows'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from overfeat.merge import MergeConfig, MergedBoxes, merge_boxes
+from overfeat.predictions import Detections
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidates:
+    """Windows of one image that may show an object."""
+
+    label_ids: Int32[np.ndarray, " n"]
+    """Class that the window votes for."""
+    probabilities: Float32[np.ndarray, " n"]
+    """Its probability, 0 to 1."""
+    boxes_xyxy: Float32[np.ndarray, "n 4"]
+    """Box of the window, in pixels of the original image, inside it."""
+
+
+def find_objects(
+    views: Sequence[Candidates],
+    classes: Sequence[str],
+    *,
+    merge: MergeConfig,
+    max_boxes: int,
+) -> Detections:
+    """Merge the candidates of all scales and flips into objects.
+
+    Args:
+        views: Candidates of each scale and flip, in one fixed order.
+        classes: Names of the classes.
+        merge: How boxes are merged.
+        max_boxes: Boxes that are kept, at least 1.
+
+    Returns:
+        Boxes in pixels of the original image, most evidence first; ties by class, then corners.
+    """
+    label_ids = np.concatenate([view.label_ids for view in views])
+    probabilities = np.concatenate([view.probabilities for view in views])
+    boxes_xyxy = np.concatenate([view.boxes_xyxy for view in views])
+    found = np.unique(label_ids)
+    merged = [
+        merge_boxes(boxes_xyxy[label_ids == label], probabilities[label_ids == label], merge)
+        for label in found
+    ]
+    return _rank(found, merged, classes, max_boxes)
+
+
+def _rank(
+    found: np.ndarray, merged: Sequence[MergedBoxes], classes: Sequence[str], max_boxes: int
+) -> Detections:
+    counts = [len(boxes.score) for boxes in merged]
+    label_ids = np.repeat(found, counts).astype(np.int32)
+    boxes_xyxy = _join([m.boxes_xyxy for m in merged], np.zeros((0, 4), dtype=np.float32))
+    evidence = _join([m.evidence for m in merged], np.zeros(0, dtype=np.float32))
+    # np.lexsort takes its last key first.
+    order = np.lexsort((*boxes_xyxy.T[::-1], label_ids, -evidence))[:max_boxes]
+    return Detections(
+        label_ids=label_ids[order],
+        labels=tuple(classes[label] for label in label_ids[order]),
+        scores=_join([m.score for m in merged], np.zeros(0, dtype=np.float32))[order],
+        evidence=evidence[order],
+        boxes_xyxy=boxes_xyxy[order],
+        n_windows=_join([m.n_windows for m in merged], np.zeros(0, dtype=np.int32))[order],
+        truncated_boxes=len(label_ids) > max_boxes,
+    )
+
+
+def _join(arrays: Sequence[np.ndarray], empty: np.ndarray) -> np.ndarray:
+    return np.concatenate([empty, *arrays])

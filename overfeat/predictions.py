@@ -1,0 +1,53 @@
+"""What a model says of an image: frozen records of NumPy arrays, named like the tables' columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Classification:
+    """The best classes of an image, best first."""
+
+    label_ids: Int32[np.ndarray, " n"]
+    """Positions in the model's classes."""
+    labels: tuple[str, ...]
+    """Their names."""
+    scores: Float32[np.ndarray, " n"]
+    """Probabilities, 0 to 1: spatial maximum, averaged over scales and flips."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Detections:
+    """The objects found in an image; positions in the arrays are ranks, most evidence first."""
+
+    label_ids: Int32[np.ndarray, " n"]
+    """Positions in the model's classes."""
+    labels: tuple[str, ...]
+    """Their names."""
+    scores: Float32[np.ndarray, " n"]
+    """Highest class probability among the merged windows, 0 to 1."""
+    evidence: Float32[np.ndarray, " n"]
+    """Sum of the class probabilities of the merged windows: it ranks."""
+    boxes_xyxy: Float32[np.ndarray, "n 4"]
+    """x_min, y_min, x_max, y_max in pixels of the image, half-open, inside it."""
+    n_windows: Int32[np.ndarray, " n"]
+    """How many windows were merged into each box."""
+    truncated_boxes: bool
+    """Whether boxes were left out because there were more than the limit."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """All that was asked of one image; what was not asked is None."""
+
+    classification: Classification | None
+    """The best classes."""
+    detections: Detections | None
+    """The objects found."""
