@@ -1,0 +1,1 @@
+"""Data, storage, tables, and the Ray graphs that connect them."""

@@ -1,0 +1,240 @@
+"""How are objects kept on local disk, so that no partial one ever stands under a final name?
+
+Temporary file, fsync, rename, fsync of the folder. A stray temporary file among the tables would
+break their readers, so temporary files lie in the scratch folder that the caller names, on the same
+disk.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import secrets
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from pipelines.errors import ImageError, ImageReason, InputError
+from pipelines.storage.failures import absence_kept, explain_image, explained
+from pipelines.storage.objects import CreateUnsupportedError, ObjectBytes, ObjectInfo
+from pipelines.storage.uris import local_path
+
+logger = logging.getLogger(__name__)
+
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+class LocalStore:
+    """Objects are regular files, folders are made as needed."""
+
+    def iter_objects(self, uri: str, name_start: str = "") -> Iterator[ObjectInfo]:
+        """Stream the files below a folder, in the order that S3 would list their keys."""
+        root = local_path(uri)
+        with explained(uri):
+            status = root.stat()
+        if not stat.S_ISDIR(status.st_mode):
+            yield _describe(str(root), status)
+            return
+        yield from _walk(root, status, name_start)
+
+    def list_names(self, uri: str) -> set[str]:
+        """Name the files directly in a folder; none if it does not exist."""
+        with explained(uri):
+            try:
+                with os.scandir(local_path(uri)) as entries:
+                    return {entry.name for entry in entries if entry.is_file()}
+            except FileNotFoundError:
+                return set()
+
+    def read_objects(
+        self, objects: Sequence[ObjectInfo], *, concurrency: int, max_bytes: int | None
+    ) -> list[ObjectBytes | ImageError]:
+        """Read whole files, several at a time."""
+        with ThreadPoolExecutor(max_workers=concurrency) as pool:
+            return list(pool.map(lambda info: _read_file(info, max_bytes), objects))
+
+    def read(self, uri: str) -> bytes:
+        """Read one whole file; FileNotFoundError if there is none."""
+        with absence_kept(uri):
+            return local_path(uri).read_bytes()
+
+    def open(self, uri: str, *, buffer_bytes: int) -> BinaryIO:
+        """Open one file; FileNotFoundError if there is none."""
+        with absence_kept(uri):
+            return local_path(uri).open("rb", buffering=buffer_bytes)
+
+    def exists(self, uri: str) -> bool:
+        """Say whether a file stands here."""
+        with explained(uri):
+            try:
+                return stat.S_ISREG(local_path(uri).stat().st_mode)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+
+    def write(self, uri: str, data: bytes, *, scratch: str | None) -> None:
+        """Write a temporary file and rename it."""
+        final = local_path(uri)
+        with explained(uri), _finished_file(final, data, scratch) as temporary:
+            temporary.replace(final)
+            _sync_folder(final.parent)
+
+    def create(self, uri: str, data: bytes, *, scratch: str | None) -> bool:
+        """Write a temporary file and link it to the final name, which fails if that is taken.
+
+        Raises:
+            CreateUnsupportedError: the file system has no hard links.
+        """
+        final = local_path(uri)
+        with explained(uri), _finished_file(final, data, scratch) as temporary:
+            try:
+                final.hardlink_to(temporary)
+            except FileExistsError:
+                return False
+            except OSError as error:
+                failure = CreateUnsupportedError(f"{uri}: this file system has no hard links")
+                raise (failure if error.errno in _NO_HARD_LINKS else error) from error
+            _sync_folder(final.parent)
+        return True
+
+    def delete(self, uris: Iterable[str]) -> None:
+        """Remove files."""
+        for uri in uris:
+            with explained(uri):
+                local_path(uri).unlink(missing_ok=True)
+
+
+def _walk(root: Path, status: os.stat_result, name_start: str) -> Iterator[ObjectInfo]:
+    """Stream a tree in key order; a link to a folder above itself is not followed."""
+    open_folders = [(_sorted_entries(root, name_start), (status.st_dev, status.st_ino))]
+    while open_folders:
+        entry = next(open_folders[-1][0], None)
+        if entry is None:
+            open_folders.pop()
+            continue
+        try:
+            status = entry.stat()
+        except OSError:
+            # A broken link, or gone since: the read will say why, in the row of this image.
+            yield ObjectInfo(uri=_printable(entry.path))
+            continue
+        identity = (status.st_dev, status.st_ino)
+        if stat.S_ISREG(status.st_mode):
+            yield _describe(entry.path, status)
+        elif stat.S_ISDIR(status.st_mode) and identity not in {seen for _, seen in open_folders}:
+            open_folders.append((_sorted_entries(Path(entry.path), ""), identity))
+
+
+def _sorted_entries(folder: Path, name_start: str) -> Iterator[os.DirEntry[str]]:
+    """List one folder so that the walk is in the order of whole keys; nothing if it is gone."""
+    with explained(str(folder)):
+        try:
+            with os.scandir(folder) as entries:
+                chosen = [entry for entry in entries if entry.name.startswith(name_start)]
+        except FileNotFoundError:
+            chosen = []
+    return iter(sorted(chosen, key=lambda entry: entry.name + "/" * _is_folder(entry)))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _describe(path: str, status: os.stat_result) -> ObjectInfo:
+    return ObjectInfo(
+        uri=_printable(path),
+        size=status.st_size,
+        etag=_etag(status),
+        mtime=status.st_mtime_ns / 1e9,
+    )
+
+
+def _printable(path: str) -> str:
+    """Escape a name that is not UTF-8: it fits no table, and so becomes a row with not_found."""
+    return path.encode("utf-8", "backslashreplace").decode()
+
+
+def _etag(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _read_file(info: ObjectInfo, max_bytes: int | None) -> ObjectBytes | ImageError:
+    """Read one file whole, making sure that it did not change meanwhile."""
+    try:
+        # Without O_NONBLOCK, a named pipe in a list would block this worker for ever.
+        descriptor = os.open(local_path(info.uri), os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            before = os.fstat(descriptor)
+            _check_file(info, before, max_bytes)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read()
+            after = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+    except ImageError as error:
+        return error
+    except (OSError, ValueError, InputError) as error:
+        return explain_image(error, info.uri)
+    if _etag(after) != _etag(before) or len(data) != after.st_size:
+        return ImageError(ImageReason.CHANGED, f"{info.uri}: the file changed while it was read")
+    return ObjectBytes(data=data, etag=_etag(after))
+
+
+def _check_file(info: ObjectInfo, status: os.stat_result, max_bytes: int | None) -> None:
+    # Nothing has been read yet: what is refused here costs no memory.
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(ImageReason.NOT_AN_IMAGE, f"{info.uri}: not a regular file")
+    if info.etag and _etag(status) != info.etag:
+        raise ImageError(ImageReason.CHANGED, f"{info.uri}: the file changed since it was listed")
+    if max_bytes is not None and status.st_size > max_bytes:
+        raise ImageError(
+            ImageReason.TOO_LARGE,
+            f"{info.uri}: {status.st_size} bytes, at most {max_bytes} are read",
+        )
+
+
+@contextmanager
+def _finished_file(final: Path, data: bytes, scratch: str | None) -> Iterator[Path]:
+    """Give a temporary file with these bytes on disk; it is gone afterwards, renamed or removed."""
+    folder = final.parent if scratch is None else local_path(scratch)
+    for needed in (folder, final.parent):
+        _make_folder(needed)
+    temporary = folder / f"{final.name[:32]}.{secrets.token_hex(8)}.tmp"
+    try:
+        # Not tempfile: it makes files that only their owner may read, and these are renamed into
+        # tables.
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder with its parents so that it survives a power cut."""
+    missing = [level for level in (folder, *folder.parents) if not level.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for level in missing:
+        _sync_folder(level.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Makes a rename durable; some network file systems cannot, and need not.
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+    finally:
+        os.close(descriptor)

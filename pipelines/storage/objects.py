@@ -1,0 +1,88 @@
+"""What does every store answer with, and what must a store be able to do?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from pipelines.errors import ImageError, StorageError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectInfo:
+    """One object as a listing shows it."""
+
+    uri: str
+    """Absolute local path, or scheme://bucket/key with the key as it is, never percent-encoded."""
+
+    size: int = 0
+    """Bytes; 0 when unknown."""
+
+    etag: str = ""
+    """The store's version mark without quotes, "SIZE-MTIME_NS" on local disk; "" when unknown."""
+
+    mtime: float = 0.0
+    """Last modification in seconds since 1970 UTC; 0 when unknown."""
+
+    @property
+    def is_folder_key(self) -> bool:
+        """Whether this is the placeholder that some tools put where a folder would be."""
+        return self.uri.endswith("/")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectBytes:
+    """The bytes of one object, and the version that they are of."""
+
+    data: bytes
+    """The whole object."""
+
+    etag: str
+    """The etag of exactly these bytes, "" when the store has none."""
+
+
+class CreateUnsupportedError(StorageError):
+    """This store has no create-if-absent; `create_bytes` then looks first and puts after."""
+
+
+class Store(Protocol):
+    """One kind of storage. Keys are literal everywhere: nothing globs, nothing decodes."""
+
+    def iter_objects(self, uri: str, name_start: str = "") -> Iterator[ObjectInfo]:
+        """Stream the object `uri` and those in the folder `uri` whose path starts so."""
+        ...
+
+    def list_names(self, uri: str) -> set[str]:
+        """Name the objects that lie directly in a folder."""
+        ...
+
+    def read_objects(
+        self, objects: Sequence[ObjectInfo], *, concurrency: int, max_bytes: int | None
+    ) -> list[ObjectBytes | ImageError]:
+        """Read whole objects, one answer for each, in order."""
+        ...
+
+    def read(self, uri: str) -> bytes:
+        """Read one whole object."""
+        ...
+
+    def open(self, uri: str, *, buffer_bytes: int) -> BinaryIO:
+        """Open one object for ranged reads."""
+        ...
+
+    def exists(self, uri: str) -> bool:
+        """Say whether an object stands at exactly this URI."""
+        ...
+
+    def write(self, uri: str, data: bytes, *, scratch: str | None) -> None:
+        """Put finished bytes under a name, whole or not at all."""
+        ...
+
+    def create(self, uri: str, data: bytes, *, scratch: str | None) -> bool:
+        """Put finished bytes where nothing stands; False where something does."""
+        ...
+
+    def delete(self, uris: Iterable[str]) -> None:
+        """Remove objects; one that is not there is no error."""
+        ...

@@ -1,0 +1,252 @@
+"""How are objects read and put in Google and Azure storage, and read over https, through fsspec?
+
+Unlike S3, where the etag comes with the bytes, an object is asked about first and read after.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, BinaryIO, cast
+
+import aiohttp
+from fsspec import AbstractFileSystem, get_filesystem_class
+
+from pipelines.errors import ImageError, ImageReason, InputError
+from pipelines.storage.failures import Fault, absence_kept, classify, explain_image, explained
+from pipelines.storage.objects import CreateUnsupportedError, ObjectBytes, ObjectInfo
+
+_ERROR_CLASSES = {
+    "google.auth": ("google.auth.exceptions", "GoogleAuthError"),
+    "gcsfs": ("gcsfs.retry", "HttpError"),
+    "azure.core": ("azure.core.exceptions", "AzureError"),
+}
+_ATTEMPTS = 4
+"""Tries of one object, with 0.5, 1 and 2 s between them, assumed: fsspec's https has none of its
+own."""
+
+_ETAG_KEYS = ("etag", "ETag", "md5Hash")
+_MTIME_KEYS = ("mtime", "updated", "last_modified", "LastModified")
+
+
+class RemoteStore:
+    """Any fsspec filesystem, with literal paths; https can only be read."""
+
+    def __init__(self, scheme: str, filesystem: AbstractFileSystem | None = None) -> None:
+        """Make a store.
+
+        Args:
+            scheme: of the URIs that it will be asked for.
+            filesystem: what to use; one made from the environment if None.
+        """
+        self._scheme = scheme
+        self._filesystem = filesystem
+        self._errors: tuple[type[Exception], ...] = (
+            OSError,
+            aiohttp.ClientError,
+            *_load_error_classes(),
+        )
+
+    def iter_objects(self, uri: str, name_start: str = "") -> Iterator[ObjectInfo]:
+        """Stream the listing, folder by folder, in key order.
+
+        Raises:
+            InputError: https has no listing.
+        """
+        if self._scheme == "https":
+            raise InputError(f"{uri}: https has no listing; give a list of URIs instead")
+        root = uri.removesuffix("/")
+        if not uri.endswith("/") and (info := self._find(uri)) and info["type"] == "file":
+            yield self._describe(info)
+        # Not walk(): below the first folder it leaves out what it cannot list, without a word.
+        pending = self._list(root, name_start)
+        while pending:
+            info = pending.pop()
+            if info["type"] == "directory":
+                pending += self._list(self._uri_of(info), "")
+            else:
+                yield self._describe(info)
+
+    def list_names(self, uri: str) -> set[str]:
+        """Name the objects directly in a folder; none if it does not exist."""
+        folder = uri.removesuffix("/")
+        infos = [info for info in self._list(folder, "") if info["type"] == "file"]
+        return {self._uri_of(info)[len(folder) + 1 :] for info in infos} - {""}
+
+    def read_objects(
+        self, objects: Sequence[ObjectInfo], *, concurrency: int, max_bytes: int | None
+    ) -> list[ObjectBytes | ImageError]:
+        """Read whole objects, several at a time."""
+        with ThreadPoolExecutor(max_workers=concurrency) as pool:
+            return list(pool.map(lambda info: self._read_object(info, max_bytes), objects))
+
+    def read(self, uri: str) -> bytes:
+        """Read one whole object; FileNotFoundError if there is none."""
+        with absence_kept(uri, self._errors):
+            filesystem, path = self._locate(uri)
+            return cast("bytes", filesystem.cat_file(path))
+
+    def open(self, uri: str, *, buffer_bytes: int) -> BinaryIO:
+        """Open one object for ranged reads; FileNotFoundError if there is none."""
+        with absence_kept(uri, self._errors):
+            filesystem, path = self._locate(uri)
+            return cast("BinaryIO", filesystem.open(path, "rb", block_size=buffer_bytes))
+
+    def exists(self, uri: str) -> bool:
+        """Ask for what the store knows of an object."""
+        info = self._find(uri)
+        return info is not None and info["type"] == "file"
+
+    def write(self, uri: str, data: bytes, *, scratch: str | None) -> None:
+        """Put finished bytes."""
+        del scratch
+        self._refuse_to_write(uri)
+        with explained(uri, self._errors):
+            filesystem, path = self._locate(uri)
+            filesystem.pipe_file(path, data)
+
+    def create(self, uri: str, data: bytes, *, scratch: str | None) -> bool:
+        """Put with the store's own precondition, where fsspec offers it.
+
+        Raises:
+            CreateUnsupportedError: it does not.
+        """
+        del scratch
+        self._refuse_to_write(uri)
+        with explained(uri, self._errors):
+            filesystem, path = self._locate(uri)
+            try:
+                filesystem.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                return False
+            except (NotImplementedError, TypeError, ValueError) as error:
+                raise CreateUnsupportedError(f"{uri}: the store has no conditional put") from error
+        return True
+
+    def delete(self, uris: Iterable[str]) -> None:
+        """Delete objects one by one."""
+        for uri in uris:
+            with explained(uri, self._errors):
+                filesystem, path = self._locate(uri)
+                try:
+                    filesystem.rm_file(path)
+                except FileNotFoundError:
+                    continue
+
+    def _locate(self, uri: str) -> tuple[AbstractFileSystem, str]:
+        """Give the filesystem for a URI, and the path that it knows the object by."""
+        if self._filesystem is not None:
+            return self._filesystem, self._filesystem._strip_protocol(uri)
+        cls = get_filesystem_class(self._scheme)
+        options = frozenset(cls._get_kwargs_from_urls(uri).items())
+        return _make_filesystem(os.getpid(), self._scheme, options), cls._strip_protocol(uri)
+
+    def _find(self, uri: str) -> dict[str, Any] | None:
+        """Ask for what the store knows of an object or folder; None if there is none."""
+        with explained(uri, self._errors):
+            filesystem, path = self._locate(uri)
+            try:
+                return cast("dict[str, Any]", filesystem.info(path))
+            except FileNotFoundError:
+                return None
+
+    def _list(self, folder: str, name_start: str) -> list[dict[str, Any]]:
+        """List one folder, last key first; nothing if it does not exist."""
+        with explained(folder, self._errors):
+            filesystem, path = self._locate(folder)
+            try:
+                infos = filesystem.ls(path, detail=True)
+            except FileNotFoundError:
+                return []
+        path = path.rstrip("/")
+        below = [info for info in infos if info["name"].startswith(f"{path}/{name_start}")]
+        return sorted(below, key=_listing_key, reverse=True)
+
+    def _uri_of(self, info: dict[str, Any]) -> str:
+        name = str(info["name"])
+        return name if "://" in name else f"{self._scheme}://{name}"
+
+    def _describe(self, info: dict[str, Any]) -> ObjectInfo:
+        return ObjectInfo(
+            uri=self._uri_of(info),
+            size=int(info.get("size") or 0),
+            etag=_find_etag(info),
+            mtime=_find_mtime(info),
+        )
+
+    def _read_object(self, listed: ObjectInfo, max_bytes: int | None) -> ObjectBytes | ImageError:
+        """Read one object whole; what goes wrong is the answer."""
+        failures = 0
+        while True:
+            try:
+                return self._read_once(listed, max_bytes)
+            except self._errors as error:
+                failures += 1
+                if failures == _ATTEMPTS or classify(error) is not Fault.TRANSIENT:
+                    return explain_image(error, listed.uri)
+            time.sleep(2**failures / 4)
+
+    def _read_once(self, listed: ObjectInfo, max_bytes: int | None) -> ObjectBytes | ImageError:
+        uri = listed.uri
+        filesystem, path = self._locate(uri)
+        info = filesystem.info(path)
+        size, etag = int(info.get("size") or 0), _find_etag(info)
+        if listed.etag and etag and etag != listed.etag:
+            return ImageError(ImageReason.CHANGED, f"{uri}: changed since it was listed")
+        if max_bytes is not None and size > max_bytes:
+            return ImageError(
+                ImageReason.TOO_LARGE, f"{uri}: {size} bytes, at most {max_bytes} are read"
+            )
+        return ObjectBytes(data=filesystem.cat_file(path), etag=etag)
+
+    def _refuse_to_write(self, uri: str) -> None:
+        if self._scheme == "https":
+            raise InputError(f"{uri}: https is read-only; write to local disk, s3, gs or az")
+
+
+@lru_cache(maxsize=8)
+def _make_filesystem(
+    process_id: int, scheme: str, options: frozenset[tuple[str, Any]]
+) -> AbstractFileSystem:
+    """Make a filesystem; one is never shared over a fork."""
+    del process_id
+    cls = get_filesystem_class(scheme)
+    return cls(**dict(options), skip_instance_cache=True, use_listings_cache=False)
+
+
+def _load_error_classes() -> list[type[Exception]]:
+    """Load what the optional backends raise besides OSError."""
+    classes: list[type[Exception]] = []
+    for package, (module, name) in _ERROR_CLASSES.items():
+        if find_spec(package.partition(".")[0]) and find_spec(package):
+            classes.append(getattr(import_module(module), name))
+    return classes
+
+
+def _listing_key(info: dict[str, Any]) -> str:
+    name = str(info["name"]).rstrip("/")
+    return name + "/" if info["type"] == "directory" else name
+
+
+def _find_etag(info: dict[str, Any]) -> str:
+    found = next((info[key] for key in _ETAG_KEYS if info.get(key)), "")
+    return str(found).strip('"')
+
+
+def _find_mtime(info: dict[str, Any]) -> float:
+    """Seconds since 1970 UTC, from whatever the backend calls it; 0 when it does not say."""
+    found = next((info[key] for key in _MTIME_KEYS if info.get(key)), None)
+    if isinstance(found, str):
+        try:
+            found = datetime.fromisoformat(found)
+        except ValueError:
+            return 0.0
+    if isinstance(found, datetime):
+        return found.timestamp()
+    return float(found) if isinstance(found, int | float) else 0.0

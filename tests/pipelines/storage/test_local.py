@@ -1,0 +1,234 @@
+"""Is local disk safe: no partial file, no stray one, no hang, and a sentence for each failure?"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pipelines import storage
+from pipelines.errors import ImageError, ImageReason, InputError, StorageError
+
+
+def files_below(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir())
+
+
+def fail_with(number):
+    def fail(*args, **kwargs):
+        raise OSError(number, os.strerror(number))
+
+    return fail
+
+
+def test_a_missing_folder_is_an_input_error_that_names_it(tmp_path):
+    for listing in (storage.iter_objects, storage.iter_glob):
+        with pytest.raises(InputError, match=r"absent.*does not exist"):
+            list(listing(f"{tmp_path}/absent/*"))
+
+
+def test_a_file_uri_is_a_path(tmp_path):
+    storage.write_bytes(f"file://{tmp_path}/a%20b", b"x")
+    (info,) = storage.iter_objects(f"file://{tmp_path}")
+    assert info.uri == f"{tmp_path}/a%20b"
+    assert storage.exists(f"file://{tmp_path}/a%20b")
+
+
+def test_a_relative_glob_gives_absolute_uris(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.jpg").touch()
+    assert [info.uri for info in storage.iter_glob("*.jpg")] == [f"{tmp_path}/a.jpg"]
+
+
+def test_the_etag_is_size_and_mtime_in_ns(tmp_path):
+    file = tmp_path / "x"
+    file.write_bytes(b"12345")
+    os.utime(file, ns=(0, 1_700_000_000_123_456_789))
+    (info,) = storage.iter_objects(str(tmp_path))
+    assert info.etag == "5-1700000000123456789"
+    assert info.mtime == pytest.approx(1_700_000_000.123456, abs=1e-5)
+
+
+def test_links_are_followed_but_never_in_a_circle(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "x").write_bytes(b"x")
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "itself").symlink_to(tmp_path / "a" / "itself")
+    (tmp_path / "again").symlink_to(tmp_path / "a")
+    names = [storage.relative_to(i.uri, str(tmp_path)) for i in storage.iter_objects(str(tmp_path))]
+    assert names == ["a/itself", "a/x", "again/itself", "again/x"]
+
+
+def test_a_broken_link_is_listed_and_not_found(tmp_path):
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "absent")
+    (info,) = storage.iter_objects(str(tmp_path))
+    (answer,) = storage.read_objects([info])
+    assert (info.size, info.etag) == (0, "")
+    assert isinstance(answer, ImageError)
+    assert answer.reason is ImageReason.NOT_FOUND
+
+
+@pytest.mark.timeout(20)
+def test_a_named_pipe_is_not_listed_and_does_not_block_a_reader(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    assert list(storage.iter_objects(str(tmp_path))) == []
+    (answer,) = storage.read_objects([storage.ObjectInfo(uri=f"{tmp_path}/pipe.jpg")])
+    assert isinstance(answer, ImageError)
+    assert answer.reason is ImageReason.NOT_AN_IMAGE
+
+
+def test_a_folder_in_a_list_is_not_an_image(tmp_path):
+    (answer,) = storage.read_objects([storage.ObjectInfo(uri=str(tmp_path))])
+    assert isinstance(answer, ImageError)
+    assert answer.reason is ImageReason.NOT_AN_IMAGE
+
+
+def test_a_name_that_is_not_utf8_costs_its_own_row(tmp_path):
+    (tmp_path / os.fsdecode(b"bad\xff.jpg")).touch()
+    (tmp_path / "good.jpg").touch()
+    infos = list(storage.iter_objects(str(tmp_path)))
+    assert [info.uri.encode("utf-8").rpartition(b"/")[2] for info in infos] == [
+        rb"bad\udcff.jpg",
+        b"good.jpg",
+    ]
+    bad, good = storage.read_objects(infos)
+    assert isinstance(bad, ImageError)
+    assert bad.reason is ImageReason.NOT_FOUND
+    assert isinstance(good, storage.ObjectBytes)
+
+
+def test_a_name_with_a_line_break_is_listed_and_read_literally(tmp_path):
+    storage.write_bytes(f"{tmp_path}/new\nline.jpg", b"odd")
+    (info,) = storage.iter_objects(str(tmp_path))
+    (answer,) = storage.read_objects([info])
+    assert info.uri == f"{tmp_path}/new\nline.jpg"
+    assert isinstance(answer, storage.ObjectBytes)
+
+
+def test_a_file_that_grows_while_it_is_read_is_changed(tmp_path, monkeypatch):
+    file, fstat, calls = tmp_path / "x.jpg", os.fstat, []
+    file.write_bytes(b"half")
+
+    def grow_then_stat(descriptor):
+        calls.append(descriptor)
+        if len(calls) == 2:
+            file.write_bytes(b"half and half")
+        return fstat(descriptor)
+
+    monkeypatch.setattr(os, "fstat", grow_then_stat)
+    (answer,) = storage.read_objects([storage.ObjectInfo(uri=str(file))])
+    assert isinstance(answer, ImageError)
+    assert answer.reason is ImageReason.CHANGED
+
+
+@pytest.mark.parametrize("target", ["os.fsync", "pathlib.Path.replace"])
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch, target, old):
+    final = tmp_path / "boxes" / "slice-000000.parquet"
+    if old is not None:
+        storage.write_bytes(str(final), old)
+    (tmp_path / "boxes").mkdir(exist_ok=True)
+    (tmp_path / ".tmp").mkdir()
+    monkeypatch.setattr(target, fail_with(errno.ENOSPC))
+    with pytest.raises(StorageError, match="disk or quota is full"):
+        storage.write_bytes(str(final), b"new", scratch=str(tmp_path / ".tmp"))
+    assert files_below(tmp_path) == ([] if old is None else ["boxes/slice-000000.parquet"])
+    assert old is None or final.read_bytes() == old
+
+
+@pytest.mark.parametrize("has_scratch", [True, False])
+def test_a_kill_before_the_rename_leaves_no_partial_object(tmp_path, has_scratch):
+    program = (
+        "import os, pathlib, signal\n"
+        "from pipelines import storage\n"
+        "pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"storage.write_bytes('{tmp_path}/boxes/x.parquet', b'new',"
+        f" scratch={f'{tmp_path}/.tmp' if has_scratch else None!r})\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], check=False, cwd=Path.cwd())
+    assert ended.returncode == -signal.SIGKILL
+    (stray,) = files_below(tmp_path)
+    assert stray.startswith(".tmp/" if has_scratch else "boxes/x.parquet.")
+    assert stray.endswith(".tmp")
+
+
+def test_a_write_is_synced_before_its_rename_and_the_folder_after(tmp_path, monkeypatch):
+    steps, fsync, replace = [], os.fsync, Path.replace
+    (tmp_path / "x").touch()
+
+    def note_fsync(descriptor):
+        steps.append("folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file")  # noqa: PTH112, TID251
+        fsync(descriptor)
+
+    def note_replace(path, target):
+        steps.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "replace", note_replace)
+    storage.write_bytes(str(tmp_path / "x"), b"new")
+    assert steps == ["file", "rename", "folder"]
+
+
+def test_a_written_file_has_the_permissions_of_any_other(tmp_path):
+    mask = os.umask(0o022)
+    try:
+        storage.write_bytes(f"{tmp_path}/x", b"x", scratch=f"{tmp_path}/.tmp")
+        assert storage.create_bytes(f"{tmp_path}/y", b"y")
+    finally:
+        os.umask(mask)
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in "xy"} == {0o644}
+
+
+def test_of_many_creators_at_once_one_succeeds(tmp_path):
+    start = threading.Barrier(8)
+
+    def create(number):
+        start.wait()
+        return storage.create_bytes(f"{tmp_path}/lease", bytes([number]) * 1000)
+
+    with ThreadPoolExecutor(8) as pool:
+        wins = list(pool.map(create, range(8)))
+    assert wins.count(True) == 1
+    assert (tmp_path / "lease").read_bytes() == bytes([wins.index(True)]) * 1000
+    assert files_below(tmp_path) == ["lease"]
+
+
+def test_local_disk_supports_atomic_creation(tmp_path):
+    assert storage.supports_create_if_absent(str(tmp_path))
+
+
+def test_without_hard_links_creation_looks_first_and_says_that_it_is_not_atomic(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Path, "hardlink_to", fail_with(errno.EPERM))
+    assert not storage.supports_create_if_absent(str(tmp_path))
+    assert storage.create_bytes(f"{tmp_path}/x", b"first") is True
+    assert storage.create_bytes(f"{tmp_path}/x", b"second") is False
+    assert (tmp_path / "x").read_bytes() == b"first"
+    assert files_below(tmp_path) == ["x"]
+
+
+def test_a_folder_that_cannot_be_listed_fails_the_listing(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        return fail_with(errno.EACCES)() if Path(path).name == "locked" else scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(StorageError, match=r"locked: access denied"):
+        list(storage.iter_objects(str(tmp_path)))
+
+
+def test_a_file_where_a_folder_is_needed_is_named(tmp_path):
+    (tmp_path / "x").touch()
+    with pytest.raises((InputError, StorageError), match="x/y"):
+        storage.write_bytes(f"{tmp_path}/x/y", b"")

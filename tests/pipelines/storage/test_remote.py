@@ -1,0 +1,176 @@
+"""Do Google and Azure storage and https get the same answers, through any fsspec filesystem?"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from fsspec.implementations.http import HTTPFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
+
+from pipelines import storage
+from pipelines.errors import ImageError, ImageReason, InputError, StorageError
+from pipelines.storage.objects import CreateUnsupportedError
+from pipelines.storage.remote import RemoteStore
+
+
+@pytest.fixture
+def memory():
+    """A store without a network, and an empty folder in it."""
+    return RemoteStore("memory", MemoryFileSystem()), f"memory:///{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def web():
+    """A store over a plain web server, which answers by path: found, busy once, forbidden, absent."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.command, self.path))
+            busy = self.path == "/busy.jpg" and len(asked) < 2
+            status = {"/secret.jpg": 403, "/absent.jpg": 404}.get(self.path, 503 if busy else 200)
+            self.send_response(status)
+            self.send_header("ETag", '"v1"')
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(b"data")
+
+        do_HEAD = do_GET
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    filesystem = HTTPFileSystem(skip_instance_cache=True)
+    yield RemoteStore("https", filesystem), f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def put(store, root, *names):
+    for name in names:
+        store.write(f"{root}/{name}", f"bytes of {name}".encode(), scratch=None)
+
+
+def read_one(store, uri, max_bytes=None, **listed):
+    info = storage.ObjectInfo(uri=uri, **listed)
+    return store.read_objects([info], concurrency=2, max_bytes=max_bytes)[0]
+
+
+def test_what_was_written_is_listed_in_order_and_read(memory):
+    store, root = memory
+    put(store, root, "b/x", "b-1/x", "b.jpg", "a/z/1", "IMG[1].jpg", "IMG1.jpg")
+    infos = list(store.iter_objects(root))
+    assert [storage.relative_to(info.uri, root) for info in infos] == [
+        "IMG1.jpg",
+        "IMG[1].jpg",
+        "a/z/1",
+        "b-1/x",
+        "b.jpg",
+        "b/x",
+    ]
+    answers = store.read_objects(infos, concurrency=3, max_bytes=None)
+    assert [
+        answer.data.decode() for answer in answers if isinstance(answer, storage.ObjectBytes)
+    ] == [f"bytes of {storage.relative_to(info.uri, root)}" for info in infos]
+    assert [info.size for info in infos] == [len(answer.data) for answer in answers]
+
+
+def test_prefixes_names_and_globs_mean_the_same_as_elsewhere(memory):
+    store, root = memory
+    put(store, root, "photos/a", "photos/ab", "photos/sub/c", "photos-old/d")
+    listed = [info.uri for info in store.iter_objects(f"{root}/photos")]
+    assert listed == [f"{root}/photos/a", f"{root}/photos/ab", f"{root}/photos/sub/c"]
+    assert [info.uri for info in store.iter_objects(f"{root}/photos/a")] == [f"{root}/photos/a"]
+    assert [i.uri for i in store.iter_objects(f"{root}/photos/", "ab")] == [f"{root}/photos/ab"]
+    assert store.list_names(f"{root}/photos") == {"a", "ab"}
+    assert store.list_names(f"{root}/absent") == set()
+
+
+def test_reasons_are_the_same_as_elsewhere(memory):
+    store, root = memory
+    put(store, root, "x")
+    absent, changed, large = (
+        read_one(store, f"{root}/absent"),
+        read_one(store, f"{root}/x", etag="another"),
+        read_one(store, f"{root}/x", max_bytes=3),
+    )
+    assert isinstance(absent, ImageError)
+    assert absent.reason is ImageReason.NOT_FOUND
+    assert isinstance(changed, storage.ObjectBytes), "memory knows no etags: nothing is `changed`"
+    assert isinstance(large, ImageError)
+    assert large.reason is ImageReason.TOO_LARGE
+
+
+def test_single_objects_are_read_opened_created_and_deleted(memory):
+    store, root = memory
+    uri = f"{root}/x"
+    assert not store.exists(uri)
+    with pytest.raises(FileNotFoundError, match=uri):
+        store.read(uri)
+    with pytest.raises(FileNotFoundError, match=uri):
+        store.open(uri, buffer_bytes=10)
+    assert store.create(uri, b"first", scratch=None) is True
+    assert store.create(uri, b"second", scratch=None) is False
+    assert store.read(uri) == b"first"
+    with store.open(uri, buffer_bytes=10) as file:
+        assert file.seek(2) == 2
+        assert file.read() == b"rst"
+    store.delete([uri, uri])
+    assert not store.exists(uri)
+
+
+def test_a_backend_without_conditional_puts_says_so(memory, monkeypatch):
+    def refuse_mode(filesystem, path, value, mode="overwrite"):
+        raise NotImplementedError(mode)
+
+    store, root = memory
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse_mode)
+    with pytest.raises(CreateUnsupportedError, match="conditional"):
+        store.create(f"{root}/x", b"first", scratch=None)
+
+
+def test_https_is_read_with_the_etag_of_the_server(web):
+    store, root = web
+    assert read_one(store, f"{root}/a.jpg") == storage.ObjectBytes(data=b"data", etag="v1")
+    changed = read_one(store, f"{root}/a.jpg", etag="v0")
+    assert isinstance(changed, ImageError)
+    assert changed.reason is ImageReason.CHANGED
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("secret.jpg", ImageReason.ACCESS_DENIED), ("absent.jpg", ImageReason.NOT_FOUND)],
+)
+def test_https_refusals_have_their_reasons(web, name, reason):
+    store, root = web
+    answer = read_one(store, f"{root}/{name}")
+    assert isinstance(answer, ImageError)
+    assert answer.reason is reason
+
+
+def test_https_is_asked_again_when_busy(web, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    store, root = web
+    assert isinstance(read_one(store, f"{root}/busy.jpg"), storage.ObjectBytes)
+
+
+def test_https_has_no_listing_and_cannot_be_written():
+    with pytest.raises(InputError, match="no listing"):
+        list(storage.iter_objects("https://127.0.0.1:1/photos/"))
+    with pytest.raises(InputError, match="read-only"):
+        storage.write_bytes("https://127.0.0.1:1/x", b"x")
+    with pytest.raises(InputError, match="read-only"):
+        RemoteStore("https").create("https://127.0.0.1:1/x", b"x", scratch=None)
+
+
+def test_an_unreachable_web_server_is_a_storage_error():
+    with pytest.raises(StorageError, match=r"127\.0\.0\.1:1/x"):
+        storage.read_bytes("https://127.0.0.1:1/x")
