@@ -1,0 +1,1 @@
+"""Data sets as WebDataset shards: one module per source, one writer for all."""
