@@ -1,0 +1,1 @@
+"""The main job: images of a bucket -> tables of what is on them."""

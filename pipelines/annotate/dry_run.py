@@ -1,0 +1,141 @@
+"""How much there is to do and how long it would take, without writing anything."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import ray
+import torch
+
+from overfeat.predictor import Dtype, PreparedImage
+from pipelines import manifest, storage
+from pipelines.annotate.config import AnnotateConfig
+from pipelines.annotate.graph import resolve_device
+from pipelines.cluster import join_cluster, place_workers
+from pipelines.errors import ImageError, InputError
+from pipelines.images import decode_image
+from pipelines.selection import SelectionCounts, select_images
+from pipelines.storage import ObjectInfo
+from pipelines.weights import CheckpointFiles, fetch_checkpoint, open_predictor
+
+_SAMPLE: Final = 8
+"""Images that the rate is measured on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """What a run would have to do."""
+
+    images: int
+    """Images selected."""
+    size_bytes: int
+    """Their encoded bytes, as listed."""
+    slices: int
+    """Slices they are cut into."""
+    skipped: int
+    """Objects that are not images by their name."""
+    workers: int
+    """Detect actors that the cluster has room for."""
+    measured_images: int
+    """Readable images among the first ones, on which one actor's rate was measured."""
+    seconds: float | None
+    """Time for all images at that rate; None if none could be read."""
+
+
+def estimate(config: AnnotateConfig) -> Estimate:
+    """Count the images, and measure one worker on the first few.
+
+    Args:
+        config: What the user said.
+
+    Returns:
+        Counts and a time.
+
+    Raises:
+        InputError: If there is no image or no checkpoint.
+    """
+    files = fetch_checkpoint(config.weights)
+    counts = SelectionCounts()
+    found = islice(
+        select_images(
+            storage.resolve_uri(config.images),
+            output=storage.resolve_uri(config.output),
+            suffixes=config.suffixes,
+            counts=counts,
+        ),
+        config.limit,
+    )
+    images = size = slices = 0
+    first: list[ObjectInfo] = []
+    for infos in manifest.cut_slices(
+        found, slice_size=config.slice_size, slice_bytes=config.slice_bytes
+    ):
+        first = first or infos[:_SAMPLE]
+        images, slices = images + len(infos), slices + 1
+        size += sum(info.size for info in infos)
+    if not images:
+        raise InputError(f"--images {config.images}: no image there")
+    workers, measured, rate = _measure(config, files, first)
+    return Estimate(
+        images=images,
+        size_bytes=size,
+        slices=slices,
+        skipped=counts.skipped,
+        workers=workers,
+        measured_images=measured,
+        seconds=images / (rate * workers) if rate else None,
+    )
+
+
+def _measure(
+    config: AnnotateConfig, files: CheckpointFiles, infos: Sequence[ObjectInfo]
+) -> tuple[int, int, float]:
+    """Find the number of workers, the readable images, and the images/s of one worker."""
+    with join_cluster(config.address):
+        placement = place_workers(
+            workers=config.workers,
+            threads=config.threads,
+            cpus_per_read=config.cpus_per_read,
+            wait_seconds=config.wait_for_resources,
+        )
+        device, dtype = resolve_device(placement, config.dtype)
+        remote = ray.remote(num_gpus=placement.gpus_per_worker, num_cpus=placement.cpus_per_worker)(
+            _time_images
+        )
+        measured, seconds = ray.get(remote.remote(config, files, list(infos), device, dtype))
+    return placement.workers, measured, measured / seconds if measured else 0.0
+
+
+def _time_images(
+    config: AnnotateConfig,
+    files: CheckpointFiles,
+    infos: list[ObjectInfo],
+    device: str,
+    dtype: Dtype,
+) -> tuple[int, float]:
+    """Read, decode and detect some images; returns how many could be, and the seconds it took."""
+    torch.set_num_threads(config.threads)
+    predictor = open_predictor(files, device=device, dtype=dtype)
+    predict = config.predict_config()
+
+    def once() -> int:
+        images: list[PreparedImage] = []
+        for answer in storage.read_objects(infos, max_bytes=config.max_bytes):
+            if isinstance(answer, ImageError):
+                continue
+            try:
+                pixels = decode_image(answer.data, config.image_limits())
+            except ImageError:
+                continue
+            images.append(predictor.prepare(pixels, predict))
+        predictor.predict(images, predict, config.tasks)
+        return len(images)
+
+    # The first pass pays for what a process does once; it is not what a run's rate is made of.
+    once()
+    started = time.perf_counter()
+    return once(), time.perf_counter() - started

@@ -1,0 +1,145 @@
+"""The Ray Data graph of an annotation run: one block a slice, from its number to its receipt.
+
+numbers -> read (CPU tasks) -> detect (actors, one a GPU) -> write (CPU tasks) -> summaries
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import ray
+import torch
+from ray.data import ActorPoolStrategy, DataContext, Dataset
+
+from overfeat.predictor import Dtype
+from pipelines.annotate.config import DtypeChoice
+from pipelines.annotate.stages import StageConfig, detect_slice, read_slice, write_slice
+from pipelines.cluster import Placement
+from pipelines.weights import CheckpointFiles, open_predictor
+
+if TYPE_CHECKING:
+    from ray import ObjectRef
+
+_CPUS_PER_WRITE = 0.25
+"""Writing waits for the store more than it computes (assumed)."""
+_BLOCK_BYTES = 8 * 2**30
+"""Above any slice: Ray Data splits a block that is larger than its target."""
+
+
+class DetectActor:
+    """One process with the model in its memory, pinned to its GPU or its CPU threads."""
+
+    def __init__(
+        self,
+        files: ObjectRef[CheckpointFiles],
+        config: StageConfig,
+        *,
+        device: str,
+        dtype: Dtype,
+        threads: int,
+    ) -> None:
+        # Ray sets one thread per reserved CPU; the results' last bits depend on the number.
+        torch.set_num_threads(threads)
+        self.config = config
+        self.predictor = open_predictor(ray.get(files), device=device, dtype=dtype)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Detect on one slice.
+
+        Args:
+            table: Of `READ_SCHEMA`.
+
+        Returns:
+            The rows without their pixels, and with the model's answers.
+        """
+        return detect_slice(table, self.predictor, self.config)
+
+
+def resolve_device(placement: Placement, dtype: DtypeChoice) -> tuple[str, Dtype]:
+    """Ask a worker, placed like a detect actor, which kind of device it has.
+
+    Args:
+        placement: Where the detect actors run.
+        dtype: What the user asked for.
+
+    Returns:
+        `cuda` or `cpu`, and the number format.
+    """
+
+    def look() -> str:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    remote = ray.remote(num_gpus=placement.gpus_per_worker, num_cpus=1)(look)
+    device = ray.get(remote.remote())
+    if dtype == "auto":
+        return device, "bfloat16" if device == "cuda" else "float32"
+    return device, dtype
+
+
+def run_graph(
+    slices: Sequence[int],
+    files: CheckpointFiles,
+    config: StageConfig,
+    *,
+    placement: Placement,
+    device: str,
+    dtype: Dtype,
+    threads: int,
+    cpus_per_read: float,
+) -> Iterator[Any]:
+    """Do slices until all are committed.
+
+    Args:
+        slices: Their numbers, in the order in which they are dispatched.
+        files: The checkpoint.
+        config: What the stages are told.
+        placement: Where the detect actors run.
+        device: Kind of device that every actor has.
+        dtype: Number format of the network.
+        threads: CPU threads of each actor.
+        cpus_per_read: CPUs reserved for each reading task.
+
+    Yields:
+        The summary table of each slice, once it is committed.
+    """
+    _set_context()
+
+    def read(block: pa.Table) -> pa.Table:
+        return read_slice(slices[block["id"][0].as_py()], config)
+
+    def write(block: pa.Table) -> pa.Table:
+        return write_slice(block, config)
+
+    blocks = ray.data.range(len(slices), override_num_blocks=len(slices))
+    decoded = _map_slices(blocks, read, num_cpus=cpus_per_read)
+    detected = _map_slices(
+        decoded,
+        DetectActor,
+        compute=ActorPoolStrategy(size=placement.workers),
+        num_cpus=placement.cpus_per_worker,
+        num_gpus=placement.gpus_per_worker,
+        fn_constructor_args=(ray.put(files), config),
+        fn_constructor_kwargs={"device": device, "dtype": dtype, "threads": threads},
+    )
+    written = _map_slices(detected, write, num_cpus=_CPUS_PER_WRITE)
+    yield from written.iter_batches(batch_size=None, batch_format="pyarrow")
+
+
+def _map_slices(blocks: Dataset, stage: Any, **options: Any) -> Dataset:  # noqa: ANN401 (Ray's own)
+    """Apply a stage to whole blocks, as Arrow tables: a block is a slice, never split or joined."""
+    return blocks.map_batches(stage, batch_size=None, batch_format="pyarrow", **options)
+
+
+def _set_context() -> None:
+    context = DataContext.get_current()
+    context.target_max_block_size = _BLOCK_BYTES
+    # Ours is the progress that a person sees; Ray's bars would be drawn over it.
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    context.execution_options.preserve_order = False
+    # The engine's own patience: a slice of large images on slow CPUs may take its time.
+    context.execution_no_progress_timeout_s = -1

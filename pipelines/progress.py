@@ -1,0 +1,95 @@
+"""Progress that a person can read: a bar on a terminal, a line every few seconds in a job's log."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from types import TracebackType
+from typing import Final
+
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+LINE_SECONDS: Final = 10.0
+"""Time between two lines of a log."""
+
+
+class Progress:
+    """Counts up to a total and says how far it is, at which rate, and when it will be done."""
+
+    def __init__(self, total: int, *, unit: str, done: int = 0) -> None:
+        """Start counting.
+
+        Args:
+            total: What there is to do, done before included.
+            unit: Such as `images`.
+            done: What an earlier run has done; it does not count for the rate.
+        """
+        self.total = total
+        self.unit = unit
+        self.before = done
+        self.done = done
+        self.started = time.monotonic()
+        self._last_line = self.started
+        is_terminal = sys.stderr.isatty()
+        self._bar = tqdm(total=total, initial=done, unit=f" {unit}") if is_terminal else None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, count: int, note: str = "") -> None:
+        """Count some more.
+
+        Args:
+            count: How many.
+            note: What else to say, such as the failed ones so far.
+        """
+        self.done += count
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(count)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= LINE_SECONDS or self.done == self.total:
+            self._last_line = now
+            logger.info("%s", self.line(note))
+
+    def line(self, note: str = "") -> str:
+        """Describe the state in one line.
+
+        Args:
+            note: What else to say.
+
+        Returns:
+            Such as `1,200/5,000 images, 35.1 images/s, 0:01:48 left`.
+        """
+        seconds = time.monotonic() - self.started
+        rate = (self.done - self.before) / seconds if seconds > 0 else 0.0
+        parts = [f"{self.done:,}/{self.total:,} {self.unit}", f"{rate:.1f} {self.unit}/s"]
+        if rate > 0:
+            parts.append(f"{format_seconds((self.total - self.done) / rate)} left")
+        return ", ".join([*parts, note] if note else parts)
+
+
+def format_seconds(seconds: float) -> str:
+    """Write a time span for people.
+
+    Args:
+        seconds: 0 or more.
+
+    Returns:
+        Hours, minutes and seconds: `1:02:03`.
+    """
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"

@@ -1,0 +1,116 @@
+"""Which objects are a run's images: a prefix, a glob, or a list, streamed in a fixed order."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import pyarrow.parquet as pq
+
+from pipelines import storage
+from pipelines.errors import InputError
+from pipelines.storage import ObjectInfo
+
+LIST_SUFFIXES = (".txt", ".parquet")
+"""An `--images` that ends so is a list of URIs: a line each, or the column `image`."""
+_LIST_BATCH_ROWS = 65_536
+
+
+@dataclass(slots=True)
+class SelectionCounts:
+    """What a selection met; complete once its iterator has ended."""
+
+    skipped: int = 0
+    """Objects that are not images by their name, and folder keys."""
+
+
+def select_images(
+    images: str, *, output: str, suffixes: Sequence[str], counts: SelectionCounts
+) -> Iterator[ObjectInfo]:
+    """Stream the images of a run.
+
+    Args:
+        images: A folder, a glob, or a list of URIs; resolved.
+        output: The run's own output, left out if it lies inside.
+        suffixes: Endings of images' names, matched in any case. A list is taken as it is.
+        counts: Counts what is left out.
+
+    Yields:
+        Images, in the store's order or the list's.
+
+    Raises:
+        InputError: If the bucket, folder or list is missing, or the list holds a URI twice.
+    """
+    if images.lower().endswith(LIST_SUFFIXES):
+        yield from _read_list(images)
+        return
+    # Where a key holds * or [, the folder of that very name comes first.
+    is_glob = storage.is_glob(images) and not _is_folder(images)
+    found = storage.iter_glob(images) if is_glob else storage.iter_objects(images)
+    endings = tuple(suffix.lower() for suffix in suffixes)
+    inside_output = output.rstrip("/") + "/"
+    for info in found:
+        if info.uri.startswith(inside_output):
+            continue
+        if info.is_folder_key or not info.uri.lower().endswith(endings):
+            counts.skipped += 1
+            continue
+        yield info
+
+
+def _is_folder(uri: str) -> bool:
+    try:
+        return next(storage.iter_objects(uri), None) is not None
+    except InputError:
+        return False
+
+
+def _read_list(uri: str) -> Iterator[ObjectInfo]:
+    seen: set[int] = set()
+    for number, info in enumerate(_list_entries(uri), start=1):
+        if "?" in info.uri and not storage.is_local(info.uri):
+            raise InputError(f"list {uri}, entry {number}: has a query string; give plain URIs")
+        if storage.is_local(info.uri) and not storage.is_local(uri):
+            raise InputError(
+                f"list {uri}, entry {number}: a local path in a list from a remote store; "
+                "give URIs of the store"
+            )
+        # 64-bit hashes, not texts: ten million entries stay below a gigabyte.
+        mark = hash(info.uri)
+        if mark in seen:
+            raise InputError(f"list {uri}, entry {number}: {info.uri} stands there twice")
+        seen.add(mark)
+        yield info
+
+
+def _list_entries(uri: str) -> Iterator[ObjectInfo]:
+    try:
+        if PurePosixPath(uri).suffix.lower() == ".parquet":
+            yield from _parquet_entries(uri)
+            return
+        text = storage.read_bytes(uri).decode("utf-8")
+    except FileNotFoundError:
+        raise InputError(f"list {uri}: no such object; give a text or Parquet list") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"list {uri}: not UTF-8 text ({error}); give one URI a line") from None
+    for line in io.StringIO(text):
+        if entry := line.strip("\r\n"):
+            yield ObjectInfo(uri=storage.resolve_uri(entry))
+
+
+def _parquet_entries(uri: str) -> Iterator[ObjectInfo]:
+    with storage.open_range_reader(uri) as file:
+        table = pq.ParquetFile(file)
+        names = table.schema_arrow.names
+        if "image" not in names:
+            raise InputError(f"list {uri}: columns {', '.join(names)}; expected one named image")
+        known = [name for name in ("image", "size", "etag") if name in names]
+        for batch in table.iter_batches(_LIST_BATCH_ROWS, columns=known):
+            for row in batch.to_pylist():
+                yield ObjectInfo(
+                    uri=storage.resolve_uri(row["image"]),
+                    size=row.get("size") or 0,
+                    etag=row.get("etag") or "",
+                )

@@ -1,0 +1,105 @@
+"""How far a run is, from its manifest and receipts alone: it never disturbs the run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from pipelines import manifest, receipts, storage
+from pipelines.errors import InputError
+from pipelines.tables import IMAGES, slice_number
+
+RECENT_SECONDS: Final = 600.0
+"""The rate is that of the receipts of the last ten minutes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StatusConfig:
+    """Which run."""
+
+    output: str
+    """The run's output: a local path or a URI."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """How far a run is."""
+
+    output: str
+    """The run."""
+    slices: int
+    """Slices of the manifest."""
+    slices_done: int
+    """Slices with a receipt."""
+    images: int
+    """Images of the manifest."""
+    images_done: int
+    """Images with a row."""
+    failed: int
+    """Of these, images with an error row."""
+    errors: dict[str, int]
+    """Failed images by reason."""
+    boxes: int
+    """Rows in `boxes` of the committed slices."""
+    images_per_second: float | None
+    """Rate over the last ten minutes; None if no slice was committed in them."""
+    seconds_left: float | None
+    """Time to the end at that rate; None if it is unknown, 0 once the run is done."""
+
+
+def read_status(config: StatusConfig) -> Status:
+    """Find out how far a run is.
+
+    Args:
+        config: Which run.
+
+    Returns:
+        Counts, rate and time left.
+
+    Raises:
+        InputError: If there is no run there.
+    """
+    output = storage.resolve_uri(config.output)
+    summary = manifest.read_summary(output)
+    if summary is None:
+        raise InputError(f"{config.output}: no run there, or its manifest is still being written")
+    written = _list_receipts(output)
+    counts = receipts.count_rows(output, sorted(written))
+    rate = _measure_rate(written, counts.images, time.time())
+    left = summary.images - counts.images
+    return Status(
+        output=output,
+        slices=summary.slices,
+        slices_done=len(written),
+        images=summary.images,
+        images_done=counts.images,
+        failed=counts.failed,
+        errors=dict(counts.errors.most_common()),
+        boxes=counts.boxes,
+        images_per_second=rate,
+        seconds_left=0.0 if left == 0 else left / rate if rate else None,
+    )
+
+
+def _list_receipts(output: str) -> dict[int, float]:
+    """Find the receipts and when each was written."""
+    folder = storage.join_uri(output, IMAGES)
+    try:
+        names = {info.uri.rsplit("/", 1)[-1]: info.mtime for info in storage.iter_objects(folder)}
+    except InputError:
+        return {}
+    found = {slice_number(name): mtime for name, mtime in names.items()}
+    return {number: mtime for number, mtime in found.items() if number is not None}
+
+
+def _measure_rate(written: dict[int, float], images: int, now: float) -> float | None:
+    """Images per second between the first and the last recent receipt."""
+    recent = sorted(mtime for mtime in written.values() if now - mtime <= RECENT_SECONDS)
+    if not recent:
+        return None
+    span = now - recent[0]
+    if span <= 0:
+        return None
+    # The first receipt's own work lies before the span.
+    return (len(recent) - 1) * images / len(written) / span or None

@@ -1,0 +1,142 @@
+"""The tables' columns and files: explicit schemas, zstd Parquet, provenance in the metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import storage
+
+SCHEMA_VERSION: Final = "1"
+"""Raised when a column is added, removed or given another meaning."""
+
+IMAGES: Final = "images"
+BOXES: Final = "boxes"
+
+
+def _required(name: str, kind: pa.DataType) -> pa.Field[pa.DataType]:
+    return pa.field(name, kind, nullable=False)
+
+
+IMAGES_SCHEMA: Final = pa.schema(
+    [
+        _required("image", pa.string()),
+        _required("slice", pa.int32()),
+        _required("etag", pa.string()),
+        _required("size", pa.int64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        _required("status", pa.string()),
+        pa.field("error_type", pa.string()),
+        pa.field("error", pa.string()),
+        _required("n_boxes", pa.int32()),
+        _required("truncated_boxes", pa.bool_()),
+        _required("labels", pa.list_(pa.string())),
+        _required("scores", pa.list_(pa.float32())),
+        _required("fingerprint", pa.string()),
+    ]
+)
+
+BOXES_SCHEMA: Final = pa.schema(
+    [
+        _required("image", pa.string()),
+        _required("box", pa.int32()),
+        _required("label_id", pa.int32()),
+        _required("label", pa.string()),
+        _required("score", pa.float32()),
+        _required("evidence", pa.float32()),
+        _required("x_min", pa.float32()),
+        _required("y_min", pa.float32()),
+        _required("x_max", pa.float32()),
+        _required("y_max", pa.float32()),
+        _required("n_windows", pa.int32()),
+    ]
+)
+
+MANIFEST_SCHEMA: Final = pa.schema(
+    [
+        _required("slice", pa.int32()),
+        _required("image", pa.string()),
+        _required("size", pa.int64()),
+        _required("etag", pa.string()),
+        _required("mtime", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """Which run a file belongs to."""
+
+    fingerprint: str
+    """Of the settings that decide the rows."""
+    generation: int
+    """Of the manifest that the slice was done for."""
+
+
+def slice_name(number: int) -> str:
+    """Name the object of a slice, the same in every table.
+
+    Args:
+        number: The slice.
+
+    Returns:
+        Such as `slice-000000.parquet`.
+    """
+    return f"slice-{number:06d}.parquet"
+
+
+def slice_number(name: str) -> int | None:
+    """Read the slice's number from an object's name: the inverse of `slice_name`.
+
+    Args:
+        name: Without folder.
+
+    Returns:
+        The number, or None if it is not a slice's object.
+    """
+    digits = name.removeprefix("slice-").removesuffix(".parquet")
+    is_slice = digits.isdecimal() and name == slice_name(int(digits))
+    return int(digits) if is_slice else None
+
+
+def encode_table(table: pa.Table, schema: pa.Schema, provenance: Provenance, **notes: str) -> bytes:
+    """Write a table as the bytes of a Parquet file.
+
+    Args:
+        table: Rows, in their final order.
+        schema: The contract; a column that does not fit is an error, never widened.
+        provenance: Which run it belongs to.
+        **notes: More entries for the file's metadata.
+
+    Returns:
+        The file.
+    """
+    metadata = {
+        "schema_version": SCHEMA_VERSION,
+        "fingerprint": provenance.fingerprint,
+        "generation": str(provenance.generation),
+        **notes,
+    }
+    exact = table.select(schema.names).cast(schema).replace_schema_metadata(metadata)
+    sink = pa.BufferOutputStream()
+    pq.write_table(exact, sink, compression="zstd")
+    return bytes(sink.getvalue().to_pybytes())
+
+
+def read_notes(uri: str) -> Mapping[str, str]:
+    """Read the metadata of one table file, without its rows.
+
+    Args:
+        uri: The file.
+
+    Returns:
+        What `encode_table` put there.
+    """
+    with storage.open_range_reader(uri) as file:
+        metadata = pq.ParquetFile(file).schema_arrow.metadata or {}
+    return {key.decode(): value.decode() for key, value in metadata.items()}
