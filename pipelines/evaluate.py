@@ -1,0 +1,222 @@
+"""How good detections are: mean average precision against shards, by pycocotools."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from overfeat.predictor import PredictConfig
+from pipelines import receipts, storage, tables
+from pipelines.errors import InputError
+from pipelines.images import ImageLimits, decode_image
+from pipelines.progress import Progress
+from pipelines.training.loader import EncodedSample, read_classes, read_samples
+from pipelines.weights import fetch_checkpoint, open_predictor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """What is measured against which ground truth."""
+
+    shards: str
+    """Local folder with the shards that hold the ground truth."""
+    split: str = "test"
+    """Which shards."""
+    output: str | None = None
+    """A finished run whose images are named like the samples' keys; else a model is run here."""
+    weights: str = "demo"
+    """The model, if no run is given: a checkpoint's folder or URI, or `demo`."""
+    score_threshold: float = 0.05
+    """Least score of the model's boxes: low, for precision is averaged over all recalls."""
+    limit: int | None = None
+    """Take the first samples only."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """Detection quality."""
+
+    map_50: float
+    """Mean over classes of the average precision at IoU 0.5."""
+    map_50_95: float
+    """The same, averaged over IoU 0.50, 0.55, ... 0.95."""
+    recall_50: float
+    """Part of the objects found at IoU 0.5 with at most 100 boxes an image, mean over classes."""
+    per_class_50: dict[str, float]
+    """Average precision at IoU 0.5 of each class that has objects."""
+    images: int
+    """Samples measured."""
+    objects: int
+    """Their objects."""
+    boxes: int
+    """Boxes that were measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundBox:
+    """One detection."""
+
+    image: int
+    """Position of the sample."""
+    label_id: int
+    """Class."""
+    rank_by: float
+    """What boxes are ranked by: the evidence."""
+    box_xyxy: tuple[float, float, float, float]
+    """Corners, in pixels of the image."""
+
+
+def evaluate(config: EvaluateConfig) -> Evaluation:
+    """Measure a run's tables, or a model run here, against ground truth.
+
+    Args:
+        config: What, and against which shards.
+
+    Returns:
+        Mean average precision and its parts.
+
+    Raises:
+        InputError: If the shards, the run or the checkpoint are missing, or classes differ.
+    """
+    folder = Path(config.shards)
+    samples = read_samples(folder, config.split)[: config.limit]
+    classes = read_classes(folder)
+    if config.output is None:
+        found = list(_detect(config, samples, classes))
+    else:
+        found = list(_read_tables(storage.resolve_uri(config.output), samples))
+    return measure(samples, found, classes)
+
+
+def measure(
+    samples: Sequence[EncodedSample], found: Sequence[FoundBox], classes: Sequence[str]
+) -> Evaluation:
+    """Compute average precision with pycocotools.
+
+    Args:
+        samples: Images with their objects.
+        found: Detections.
+        classes: Names of the classes.
+
+    Returns:
+        Mean average precision and its parts; 0 where nothing was found.
+    """
+    truth = _coco_truth(samples, classes)
+    objects = len(truth["annotations"])
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        coco.dataset = truth
+        coco.createIndex()
+        results = coco.loadRes([_coco_box(box) for box in found]) if found else COCO()
+        evaluation = COCOeval(coco, results, "bbox")
+        evaluation.params.imgIds = list(range(len(samples)))
+        evaluation.params.catIds = list(range(len(classes)))
+        evaluation.evaluate()
+        evaluation.accumulate()
+    # Axes: IoU threshold, recall, class, area range (0: all), boxes per image (last: 100).
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    recall = evaluation.eval["recall"][0, :, 0, -1]
+    per_class = {
+        name: float(precision[0, :, index].mean())
+        for index, name in enumerate(classes)
+        if precision[0, 0, index] >= 0
+    }
+    return Evaluation(
+        map_50=_mean(precision[0]),
+        map_50_95=_mean(precision),
+        recall_50=_mean(recall),
+        per_class_50=per_class,
+        images=len(samples),
+        objects=objects,
+        boxes=len(found),
+    )
+
+
+def _mean(values: np.ndarray) -> float:
+    """Mean over what pycocotools could measure: it marks classes without objects with -1."""
+    known = values[values >= 0]
+    return float(known.mean()) if known.size else 0.0
+
+
+def _coco_truth(samples: Sequence[EncodedSample], classes: Sequence[str]) -> dict[str, Any]:
+    annotations = [
+        {
+            "image_id": image,
+            "category_id": int(label),
+            "bbox": _xywh(box.tolist()),
+            "area": float((box[2] - box[0]) * (box[3] - box[1])),
+            "iscrowd": 0,
+        }
+        for image, sample in enumerate(samples)
+        for box, label in zip(sample.boxes_xyxy, sample.labels, strict=True)
+    ]
+    return {
+        "images": [{"id": image} for image in range(len(samples))],
+        "categories": [{"id": index, "name": name} for index, name in enumerate(classes)],
+        # pycocotools takes id 0 for "no match".
+        "annotations": [{"id": number, **one} for number, one in enumerate(annotations, start=1)],
+    }
+
+
+def _coco_box(box: FoundBox) -> dict[str, Any]:
+    return {
+        "image_id": box.image,
+        "category_id": box.label_id,
+        "bbox": _xywh(box.box_xyxy),
+        "score": box.rank_by,
+    }
+
+
+def _xywh(box: Sequence[float]) -> list[float]:
+    return [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+
+
+def _detect(
+    config: EvaluateConfig, samples: Sequence[EncodedSample], classes: Sequence[str]
+) -> Iterator[FoundBox]:
+    files = fetch_checkpoint(config.weights)
+    if tuple(classes) != files.config.classes:
+        raise InputError(
+            f"--weights {config.weights}: knows {len(files.config.classes)} classes and the "
+            f"shards have {len(classes)} others; expected the same names in the same order"
+        )
+    predictor = open_predictor(files, device="cpu", dtype="float32")
+    predict = PredictConfig(score_threshold=config.score_threshold)
+    with Progress(len(samples), unit="images") as progress:
+        for image, sample in enumerate(samples):
+            found = predictor.detect(decode_image(sample.image, ImageLimits()), predict)
+            for label, evidence, box in zip(
+                found.label_ids, found.evidence, found.boxes_xyxy.tolist(), strict=True
+            ):
+                yield FoundBox(
+                    image=image, label_id=int(label), rank_by=float(evidence), box_xyxy=tuple(box)
+                )
+            progress.advance(1)
+
+
+def _read_tables(output: str, samples: Sequence[EncodedSample]) -> Iterator[FoundBox]:
+    """Read the boxes of the samples' images from a run."""
+    places = {PurePosixPath(sample.key).name: image for image, sample in enumerate(samples)}
+    for number in sorted(receipts.list_committed(output)):
+        uri = storage.join_uri(output, tables.BOXES, tables.slice_name(number))
+        with storage.open_range_reader(uri) as file:
+            rows = pq.ParquetFile(file).read().to_pylist()
+        for row in rows:
+            image = places.get(PurePosixPath(row["image"]).stem)
+            if image is not None:
+                corners = (row["x_min"], row["y_min"], row["x_max"], row["y_max"])
+                yield FoundBox(
+                    image=image,
+                    label_id=row["label_id"],
+                    rank_by=row["evidence"],
+                    box_xyxy=corners,
+                )

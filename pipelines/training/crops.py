@@ -1,0 +1,153 @@
+"""One training example: a random crop at a random scale, and what its windows should say.
+
+Every draw comes from (seed, step, place in the batch) alone, so an example does not depend on who
+makes it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from overfeat.architectures import Architecture
+from overfeat.checkpoint import CHANNELS, Normalization
+from overfeat.geometry import map_size, window_boxes
+from overfeat.scales import Canvas, Placement, place, render
+from overfeat.targets import TargetConfig, assign_targets
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CropConfig:
+    """Which crops of an image training sees."""
+
+    side: int = 245
+    """Side of the square crop, in pixels of the scaled image; at least the network's window."""
+    scale_jitter: float = 0.1
+    """How far the scales go beyond the ladder's smallest and largest, as a factor above 0."""
+    object_share: float = 0.8
+    """Part of the crops that are centred near an object, if the image has one; 0 to 1."""
+    spread: float = 0.4
+    """How far from the object's centre these crops are centred, as a part of the side."""
+    colour_jitter: float = 0.2
+    """Standard deviation of the brightness and contrast changes; 0 for none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingImage:
+    """A decoded image and its objects."""
+
+    pixels: NDArray[np.uint8]
+    """RGB (height, width, 3)."""
+    boxes_xyxy: NDArray[np.float32]
+    """Objects (n, 4), in pixels of the image."""
+    labels: NDArray[np.int64]
+    """Class of each object (n,)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Crop:
+    """What one image gives to a batch."""
+
+    canvas: NDArray[np.float32]
+    """Normalised pixels (3, side, side)."""
+    labels: NDArray[np.int64]
+    """Label of every window (rows * cols,)."""
+    edges: NDArray[np.float32]
+    """Box edges of every window (rows * cols, 4)."""
+
+
+def make_crop(
+    image: TrainingImage,
+    rng: np.random.Generator,
+    *,
+    architecture: Architecture,
+    normalization: Normalization,
+    ladder: tuple[Canvas, ...],
+    targets: TargetConfig,
+    background: int,
+    config: CropConfig,
+) -> Crop:
+    """Draw one crop of an image.
+
+    Args:
+        image: The image.
+        rng: Source of every choice.
+        architecture: Whose windows are labelled.
+        normalization: How pixels become inputs.
+        ladder: Scales that the crops cover.
+        targets: Which windows are examples.
+        background: Label of the background.
+        config: Size and spread of the crops.
+
+    Returns:
+        Pixels and labels.
+    """
+    placement = _draw_placement(image, rng, ladder, config)
+    canvas = _draw_canvas(image, rng, placement, normalization, config)
+    cells = map_size(architecture, config.side, "fine")
+    windows = window_boxes(architecture, cells, cells, "fine").reshape(-1, 4)
+    boxes = placement.to_canvas(image.boxes_xyxy)
+    assigned = assign_targets(windows, boxes, image.labels, background=background, config=targets)
+    return Crop(canvas=canvas, labels=assigned.labels, edges=assigned.edges)
+
+
+def _draw_placement(
+    image: TrainingImage,
+    rng: np.random.Generator,
+    ladder: tuple[Canvas, ...],
+    config: CropConfig,
+) -> Placement:
+    """Choose a scale between the ladder's ends, and where the crop lies."""
+    height, width = image.pixels.shape[:2]
+    factors = [
+        place(canvas, height=height, width=width).fitted_height / height for canvas in ladder
+    ]
+    jitter = 1 + config.scale_jitter
+    factor = np.exp(rng.uniform(np.log(min(factors) / jitter), np.log(max(factors) * jitter)))
+    fitted = np.maximum(1, np.round(np.array([height, width]) * factor)).astype(int)
+    centre = rng.uniform(0, 1, size=2) * fitted
+    if len(image.boxes_xyxy) and rng.uniform() < config.object_share:
+        box = image.boxes_xyxy[rng.integers(len(image.boxes_xyxy))]
+        spread = rng.uniform(-config.spread, config.spread, size=2) * config.side
+        centre = (box[[1, 0]] + box[[3, 2]]) / 2 * factor + spread
+    top, left = _keep_on_image(config.side / 2 - centre, fitted, config.side)
+    return Placement(
+        canvas=Canvas(config.side, config.side),
+        image_height=height,
+        image_width=width,
+        fitted_height=int(fitted[0]),
+        fitted_width=int(fitted[1]),
+        top=top,
+        left=left,
+    )
+
+
+def _keep_on_image(
+    corner: NDArray[np.float64], fitted: NDArray[np.int_], side: int
+) -> tuple[int, int]:
+    """Move a crop so that most of it is image: padding is seen as at the rim of a canvas."""
+    rim = side // 5
+    low, high = np.minimum(0, side - fitted) - rim, np.maximum(0, side - fitted) + rim
+    top, left = np.clip(np.round(corner).astype(int), low, high)
+    return int(top), int(left)
+
+
+def _draw_canvas(
+    image: TrainingImage,
+    rng: np.random.Generator,
+    placement: Placement,
+    normalization: Normalization,
+    config: CropConfig,
+) -> NDArray[np.float32]:
+    """Render the crop with its brightness and contrast changed."""
+    gain = float(np.exp(rng.normal(0, config.colour_jitter)))
+    shift = float(rng.normal(0, config.colour_jitter))
+    mean = torch.tensor(normalization.mean).view(CHANNELS, 1, 1)
+    std = torch.tensor(normalization.std).view(CHANNELS, 1, 1)
+    # (pixel - mean) / std * gain + shift, written as another mean and std; padding stays 0.
+    pixels = torch.from_numpy(image.pixels).permute(2, 0, 1)
+    canvas = render(pixels, placement, mean=mean - shift * std / gain, std=std / gain)
+    return np.asarray(canvas.numpy())
