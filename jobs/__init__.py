@@ -1,0 +1,1 @@
+"""One thin command each: parse, call a pipeline, print the result."""

@@ -1,0 +1,54 @@
+"""The console script `overfeat`: a command's name, then its flags; `python -m jobs.NAME` too."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Final
+
+COMMANDS: Final = {
+    "demo": "the whole main job on a sample bucket: tables, a pandas query, an HTML page",
+    "annotate": "images -> tables of classes and boxes",
+    "status": "how far a run is; never disturbs it",
+    "shards": "a data set -> WebDataset shards",
+    "train": "shards -> a checkpoint",
+    "evaluate": "tables against ground truth",
+    "report": "tables -> one HTML page to look at",
+    "import-weights": "weights of the 2014 program -> a checkpoint",
+}
+"""Every command, with what it does. A module of the same name, with underscores, is in `jobs`."""
+
+_BAD_ARGUMENTS: Final = 2
+
+
+def main() -> None:
+    """Run a command and leave the process with its exit code."""
+    sys.exit(dispatch(sys.argv[1:]))
+
+
+def dispatch(args: list[str]) -> int:
+    """Run one command.
+
+    Args:
+        args: Its name and its flags.
+
+    Returns:
+        The exit code.
+    """
+    if not args or args[0] in {"-h", "--help"}:
+        print(_usage())
+        return 0
+    name, *flags = args
+    if name not in COMMANDS:
+        known = ", ".join(COMMANDS)
+        sys.stderr.write(f"error: no command {name!r}; expected one of {known}\n")
+        return _BAD_ARGUMENTS
+    # Imported late: `overfeat --help` must not wait for torch and Ray.
+    module = importlib.import_module(f"jobs.{name.replace('-', '_')}")
+    return int(module.main(flags))
+
+
+def _usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {what}" for name, what in COMMANDS.items()]
+    return "\n".join(["usage: overfeat COMMAND [FLAGS]", "", *lines, "", "overfeat COMMAND --help"])

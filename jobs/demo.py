@@ -1,0 +1,61 @@
+"""The whole main job on a sample bucket: digit scenes and photographs -> tables -> an HTML page.
+
+    overfeat demo
+
+Writes demo-output/ (bucket, annotations, report.html) in under two minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from jobs.annotate import describe
+from jobs.entrypoint import Result, run_command
+from pipelines.demo import DemoConfig, run_demo
+
+
+def run(config: DemoConfig) -> Result:
+    """Run the demo.
+
+    Args:
+        config: The flags.
+
+    Returns:
+        Counts, and where the tables and the page are.
+    """
+    report = run_demo(config)
+    output = report.annotated.output
+    text = "\n".join(
+        [
+            describe(report.annotated),
+            "",
+            f">>> boxes = pd.read_parquet({output + '/boxes'!r})",
+            ">>> boxes.sort_values('evidence', ascending=False).head(10)",
+            report.table,
+            "",
+            ">>> sure = boxes.query('score >= 0.5')",
+            ">>> sure.groupby('label')['image'].agg(boxes='size', images='nunique')",
+            report.labels,
+            "",
+            f"pictures with their boxes: {report.page}",
+        ]
+    )
+    return Result(values=asdict(report), text=text)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        args: Flags; None for the process's own.
+
+    Returns:
+        The exit code.
+    """
+    return run_command(DemoConfig, run, name="demo", description=__doc__ or "", args=args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""The process boundary of every command: flags in, result on stdout, logs on stderr, an exit code.
+
+Here alone any exception is caught: a user's mistake becomes one sentence, never a traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final, TypeVar
+
+import tyro
+
+from pipelines.errors import PipelineError
+
+logger = logging.getLogger(__name__)
+
+DONE: Final = 0
+FAILED: Final = 1
+INTERRUPTED: Final = 130
+TOO_MANY_FAILED: Final = 3
+
+_Config = TypeVar("_Config")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Output:
+    """How a command talks."""
+
+    json: bool = False
+    """Print the result as one JSON object."""
+    verbose: bool = False
+    """Log more, and show the traceback of an unexpected error."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What a command hands back."""
+
+    values: dict[str, object]
+    """Printed as one JSON object with `--json`."""
+    text: str
+    """Printed otherwise."""
+    exit_code: int = DONE
+    """0, or 3 if more images failed than allowed."""
+
+
+def run_command(
+    config_type: type[_Config],
+    run: Callable[[_Config], Result],
+    *,
+    name: str,
+    description: str,
+    args: Sequence[str] | None = None,
+) -> int:
+    """Parse the flags of a command, run it, print its result.
+
+    Args:
+        config_type: Dataclass that the flags are derived from.
+        run: The command.
+        name: Its name, for the help text.
+        description: What it does, for the help text.
+        args: Flags; None for the process's own.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 nothing was started, 3 too many failed images.
+    """
+    try:
+        config, output = tyro.cli(
+            tuple[
+                Annotated[config_type, tyro.conf.arg(name="")],  # type: ignore[valid-type]  # tyro reads it at run time
+                Annotated[Output, tyro.conf.arg(name="")],
+            ],
+            prog=f"overfeat {name}",
+            description=description,
+            args=args,
+            config=(tyro.conf.OmitArgPrefixes,),
+        )
+    except PipelineError as error:
+        return _complain(error)
+    _set_up_logging(verbose=output.verbose)
+    try:
+        result = run(config)
+    except PipelineError as error:
+        return _complain(error)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on where it stood\n")
+        return INTERRUPTED
+    except Exception as error:  # the process boundary: nothing leaves as a traceback
+        logger.debug("unexpected error", exc_info=True)
+        kind = type(error).__name__
+        sys.stderr.write(f"error: unexpected {kind}: {error}; --verbose shows where\n")
+        return FAILED
+    sys.stdout.write((json.dumps(result.values) if output.json else result.text) + "\n")
+    return result.exit_code
+
+
+def _complain(error: PipelineError) -> int:
+    sys.stderr.write(f"error: {error}\n")
+    return error.exit_code
+
+
+def _set_up_logging(*, verbose: bool) -> None:
+    """Send our own log lines to stderr; other libraries' only from warnings on."""
+    form = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(stream=sys.stderr, format=form, level=logging.WARNING, force=True)
+    for package in ("pipelines", "overfeat", "jobs"):
+        logging.getLogger(package).setLevel(logging.DEBUG if verbose else logging.INFO)

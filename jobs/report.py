@@ -1,0 +1,45 @@
+"""Tables -> one self-contained HTML page to look at.
+
+    overfeat report --output s3://annotations/2026/ --page report.html
+
+Shows counts, labels, failures and pictures with their boxes; works on a run in progress too.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from jobs.entrypoint import Result, run_command
+from pipelines.report import ReportConfig, write_report
+
+
+def run(config: ReportConfig) -> Result:
+    """Write the page.
+
+    Args:
+        config: The flags.
+
+    Returns:
+        Where it is, and what it says.
+    """
+    summary = write_report(config)
+    text = f"{summary.n_shown:,} pictures of {summary.n_ok + summary.n_failed:,}: {summary.page}"
+    return Result(values=asdict(summary), text=text)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        args: Flags; None for the process's own.
+
+    Returns:
+        The exit code.
+    """
+    return run_command(ReportConfig, run, name="report", description=__doc__ or "", args=args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,56 @@
+"""Shards -> a checkpoint: classifier, background and box regressor, in one process.
+
+    overfeat train --shards scenes --output checkpoint --steps 2400 --dtype bfloat16
+
+Writes model.safetensors and config.json. A step of 48 crops takes about 0.7 s on two busy cores.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from jobs.entrypoint import Result, run_command
+from overfeat.losses import Loss
+from pipelines.progress import Progress, format_seconds
+from pipelines.training.loop import TrainConfig, train
+
+
+def run(config: TrainConfig) -> Result:
+    """Train a detector.
+
+    Args:
+        config: The flags.
+
+    Returns:
+        Steps, seconds, final loss.
+    """
+    with Progress(config.steps, unit="steps") as progress:
+
+        def tell(_step: int, _steps: int, loss: Loss) -> None:
+            progress.advance(1, f"loss {loss.total.item():.3f}")
+
+        command = ["overfeat", "train", *sys.argv[2:]]
+        report = train(config, command=command, progress=tell)
+    text = (
+        f"{report.steps:,} steps over {report.samples:,} samples in "
+        f"{format_seconds(report.seconds)}, final loss {report.final_loss:.3f}: {report.output}"
+    )
+    return Result(values=asdict(report), text=text)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        args: Flags; None for the process's own.
+
+    Returns:
+        The exit code.
+    """
+    return run_command(TrainConfig, run, name="train", description=__doc__ or "", args=args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
