@@ -170,20 +170,21 @@ def make_scene(*, split: Split, seed: int, index: int, augment: bool = False) ->
     )
 
 
-def make_samples(*, split: Split, seed: int, count: int, augment: bool = False) -> Iterator[Sample]:
+def make_samples(*, split: Split, seed: int, count: int, augment: float = 0.0) -> Iterator[Sample]:
     """Make the first scenes of a set as samples of a shard.
 
     Args:
         split: As for `make_scene`.
         seed: As for `make_scene`.
         count: How many, from index 0.
-        augment: As for `make_scene`.
+        augment: Part of the scenes that are augmented, spread evenly; 0 to 1.
 
     Yields:
         One sample per scene, in the order of the index, which is random already.
     """
     for index in range(count):
-        scene = make_scene(split=split, seed=seed, index=index, augment=augment)
+        is_augmented = int((index + 1) * augment) > int(index * augment)
+        scene = make_scene(split=split, seed=seed, index=index, augment=is_augmented)
         objects = tuple(
             ObjectMetadata(
                 label=one.label,

@@ -52,16 +52,19 @@ class ShardsConfig:
     samples_per_shard: int = 1000
     """Samples in each shard but the last."""
 
-    augment: bool = False
-    """Vary backgrounds, handwriting and image quality beyond the frozen rules (split `train`)."""
+    augment: float = 0.0
+    """Part of the scenes whose background, handwriting and image quality vary beyond the frozen
+    rules, 0 to 1 (split `train`)."""
 
     def __post_init__(self) -> None:
         for name, least in (("count", 1), ("samples_per_shard", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise InputError(f"shards: {name} is {getattr(self, name)}, expected >= {least}")
+        if not 0 <= self.augment <= 1:
+            raise InputError(f"shards: augment is {self.augment}, expected from 0 to 1")
         if self.augment and self.split != "train":
             raise InputError(
-                f"shards: augment is on for split {self.split!r}, expected split 'train'; "
+                f"shards: augment is {self.augment} for split {self.split!r}, expected 'train'; "
                 "turn it off: validation and test scenes keep to the frozen rules"
             )
 

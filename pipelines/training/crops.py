@@ -31,8 +31,12 @@ class CropConfig:
     """Part of the crops that are centred near an object, if the image has one; 0 to 1."""
     spread: float = 0.4
     """How far from the object's centre these crops are centred, as a part of the side."""
-    colour_jitter: float = 0.2
+    colour_jitter: float = 0.1
     """Standard deviation of the brightness and contrast changes; 0 for none."""
+    portrait_fill: tuple[float, float] = (0.5, 0.95)
+    """Least and largest longer side of the object of a portrait, as a part of the window's side."""
+    portrait_spread: float = 0.05
+    """How far from the object's centre portraits are centred, as a part of the side."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,39 +63,53 @@ class Crop:
     """Box edges of every window (rows * cols, 4)."""
 
 
-def make_crop(
-    image: TrainingImage,
-    rng: np.random.Generator,
-    *,
-    architecture: Architecture,
-    normalization: Normalization,
-    ladder: tuple[Canvas, ...],
-    targets: TargetConfig,
-    background: int,
-    config: CropConfig,
-) -> Crop:
-    """Draw one crop of an image.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CropMaker:
+    """Draws the crops of one training: what they show, and what their windows should say."""
 
-    Args:
-        image: The image.
-        rng: Source of every choice.
-        architecture: Whose windows are labelled.
-        normalization: How pixels become inputs.
-        ladder: Scales that the crops cover.
-        targets: Which windows are examples.
-        background: Label of the background.
-        config: Size and spread of the crops.
+    architecture: Architecture
+    """Whose windows are labelled."""
+    normalization: Normalization
+    """How pixels become inputs."""
+    ladder: tuple[Canvas, ...]
+    """Scales that the crops cover."""
+    background: int
+    """Label of the background."""
+    targets: TargetConfig
+    """Which windows are examples."""
+    config: CropConfig
+    """Size and spread of the crops."""
 
-    Returns:
-        Pixels and labels.
-    """
-    placement = _draw_placement(image, rng, ladder, config)
-    canvas = _draw_canvas(image, rng, placement, normalization, config)
-    cells = map_size(architecture, config.side, "fine")
-    windows = window_boxes(architecture, cells, cells, "fine").reshape(-1, 4)
-    boxes = placement.to_canvas(image.boxes_xyxy)
-    assigned = assign_targets(windows, boxes, image.labels, background=background, config=targets)
-    return Crop(canvas=canvas, labels=assigned.labels, edges=assigned.edges)
+    def draw(self, image: TrainingImage, rng: np.random.Generator, *, portrait: bool) -> Crop:
+        """Draw one crop of an image.
+
+        Args:
+            image: The image.
+            rng: Source of every choice.
+            portrait: Show one object, centred and filling the window: the easy examples that
+                features are first learnt on. An image without objects gives an ordinary crop.
+
+        Returns:
+            Pixels and labels.
+
+        Source:
+            Sermanet et al. 2014, section 5: features learn classification first, then detection.
+        """
+        if portrait and len(image.boxes_xyxy):
+            placement = _draw_portrait(image, rng, self.architecture.window, self.config)
+        else:
+            placement = _draw_placement(image, rng, self.ladder, self.config)
+        canvas = _draw_canvas(image, rng, placement, self.normalization, self.config)
+        cells = map_size(self.architecture, self.config.side, "fine")
+        windows = window_boxes(self.architecture, cells, cells, "fine").reshape(-1, 4)
+        assigned = assign_targets(
+            windows,
+            placement.to_canvas(image.boxes_xyxy),
+            image.labels,
+            background=self.background,
+            config=self.targets,
+        )
+        return Crop(canvas=canvas, labels=assigned.labels, edges=assigned.edges)
 
 
 def _draw_placement(
@@ -114,8 +132,30 @@ def _draw_placement(
         spread = rng.uniform(-config.spread, config.spread, size=2) * config.side
         centre = (box[[1, 0]] + box[[3, 2]]) / 2 * factor + spread
     top, left = _keep_on_image(config.side / 2 - centre, fitted, config.side)
+    return _placement(image, fitted, top, left, config.side)
+
+
+def _draw_portrait(
+    image: TrainingImage, rng: np.random.Generator, window: int, config: CropConfig
+) -> Placement:
+    """Choose an object, a scale at which it fills a window, and a crop around it."""
+    height, width = image.pixels.shape[:2]
+    box = image.boxes_xyxy[rng.integers(len(image.boxes_xyxy))]
+    longer = max(box[2] - box[0], box[3] - box[1])
+    factor = rng.uniform(*config.portrait_fill) * window / longer
+    fitted = np.maximum(1, np.round(np.array([height, width]) * factor)).astype(int)
+    spread = rng.uniform(-config.portrait_spread, config.portrait_spread, size=2) * config.side
+    centre = (box[[1, 0]] + box[[3, 2]]) / 2 * factor + spread
+    top, left = np.round(config.side / 2 - centre).astype(int)
+    return _placement(image, fitted, int(top), int(left), config.side)
+
+
+def _placement(
+    image: TrainingImage, fitted: NDArray[np.int_], top: int, left: int, side: int
+) -> Placement:
+    height, width = image.pixels.shape[:2]
     return Placement(
-        canvas=Canvas(config.side, config.side),
+        canvas=Canvas(side, side),
         image_height=height,
         image_width=width,
         fitted_height=int(fitted[0]),

@@ -96,7 +96,8 @@ def _read_sample(record: dict[str, Any]) -> EncodedSample:
     )
 
 
-CropMaker = Callable[[TrainingImage, np.random.Generator], Crop]
+DrawCrop = Callable[[TrainingImage, np.random.Generator, int], Crop]
+"""Draws one crop of an image, for a step of the training."""
 
 
 class _Steps(Dataset[Batch]):
@@ -105,14 +106,14 @@ class _Steps(Dataset[Batch]):
     def __init__(
         self,
         samples: list[EncodedSample],
-        make_crop: CropMaker,
+        draw_crop: DrawCrop,
         *,
         steps: int,
         batch_size: int,
         seed: int,
     ) -> None:
         self.samples = samples
-        self.make_crop = make_crop
+        self.draw_crop = draw_crop
         self.steps = steps
         self.batch_size = batch_size
         self.seed = seed
@@ -122,14 +123,16 @@ class _Steps(Dataset[Batch]):
 
     def __getitem__(self, step: int) -> Batch:
         torch.set_num_threads(1)
-        crops = [self._make(step * self.batch_size + place) for place in range(self.batch_size)]
+        crops = [
+            self._make(step, step * self.batch_size + place) for place in range(self.batch_size)
+        ]
         return Batch(
             canvases=torch.from_numpy(np.stack([crop.canvas for crop in crops])),
             labels=torch.from_numpy(np.stack([crop.labels for crop in crops])),
             edges=torch.from_numpy(np.stack([crop.edges for crop in crops])),
         )
 
-    def _make(self, position: int) -> Crop:
+    def _make(self, step: int, position: int) -> Crop:
         epoch, place = divmod(position, len(self.samples))
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.samples))
         sample = self.samples[order[place]]
@@ -138,12 +141,12 @@ class _Steps(Dataset[Batch]):
             boxes_xyxy=sample.boxes_xyxy,
             labels=sample.labels,
         )
-        return self.make_crop(image, np.random.default_rng([self.seed, epoch, place]))
+        return self.draw_crop(image, np.random.default_rng([self.seed, epoch, place]), step)
 
 
 def iter_batches(
     samples: list[EncodedSample],
-    make_crop: CropMaker,
+    draw_crop: DrawCrop,
     *,
     steps: int,
     batch_size: int,
@@ -153,7 +156,7 @@ def iter_batches(
 
     Args:
         samples: What `read_samples` returned.
-        make_crop: Draws one crop of an image.
+        draw_crop: Draws one crop of an image, for a step.
         steps: How many batches.
         batch_size: Crops in a batch.
         seed: Of the order and of every crop.
@@ -161,6 +164,6 @@ def iter_batches(
     Returns:
         The batches, in order; an epoch sees each sample once.
     """
-    dataset = _Steps(samples, make_crop, steps=steps, batch_size=batch_size, seed=seed)
+    dataset = _Steps(samples, draw_crop, steps=steps, batch_size=batch_size, seed=seed)
     loader = DataLoader(dataset, batch_size=None, num_workers=1, prefetch_factor=4)
     return iter(loader)

@@ -121,7 +121,7 @@ def test_the_same_split_made_otherwise_is_refused(tmp_path):
 
 def test_another_split_joins_the_same_folder(tmp_path):
     write_small(tmp_path)
-    write_small(tmp_path, split="train", count=2, augment=True)
+    write_small(tmp_path, split="train", count=2, augment=1.0)
 
     index = read_index(tmp_path)
     assert sorted(index["recipes"]) == ["test", "train"]
@@ -203,7 +203,7 @@ def test_a_key_that_comes_twice_is_refused(tmp_path):
         ({"count": 0}, "count is 0"),
         ({"samples_per_shard": 0}, "samples_per_shard is 0"),
         ({"seed": -1}, "seed is -1"),
-        ({"split": "test", "augment": True}, "expected split 'train'"),
+        ({"split": "test", "augment": 0.5}, "expected split 'train'"),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(changes, message):
