@@ -46,10 +46,16 @@ class MergeConfig:
     merges equal squares that are shifted by up to 0.32 of their side."""
     average: Average = "evidence"
     """Weights of the average."""
+    max_windows: int = 2000
+    """Windows of one class and image that are merged, the most probable ones; a bound on time and
+    memory (32 MB) that a photograph does not reach."""
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.threshold):
             msg = f"merge threshold: received {self.threshold}, expected a finite number"
+            raise ValueError(msg)
+        if self.max_windows < 1:
+            msg = f"max_windows: received {self.max_windows}, expected at least 1"
             raise ValueError(msg)
 
 
@@ -68,25 +74,25 @@ class MergedBoxes:
 
 
 def match_scores(
-    box: Float[np.ndarray, 4], others: Float[np.ndarray, "n 4"], match: MatchScore
-) -> Float[np.ndarray, " n"]:
-    """Compute how far each of some boxes is from being the same as one box.
+    boxes: Float[np.ndarray, "*n 4"], others: Float[np.ndarray, "*m 4"], match: MatchScore
+) -> Float[np.ndarray, "*k"]:
+    """Compute how far boxes are from being the same, with NumPy broadcasting over the leading axes.
 
     Args:
-        box: One box.
+        boxes: Boxes.
         others: Boxes in the same frame.
         match: Reading of the match score.
 
     Returns:
-        One number per other box, lower is nearer.
+        One number per pair, lower is nearer.
     """
-    # Sums first: the score of a pair must not depend on which of the two boxes is `box`.
-    centre_shift = ((others[:, :2] + others[:, 2:]) - (box[:2] + box[2:])) / 2
-    distance = np.hypot(centre_shift[:, 0], centre_shift[:, 1])
-    shared = box_arithmetic.intersection_areas(box, others)
+    # Sums first: the score of a pair must not depend on which of the two boxes comes first.
+    shift = ((others[..., :2] + others[..., 2:]) - (boxes[..., :2] + boxes[..., 2:])) / 2
+    distance = np.hypot(shift[..., 0], shift[..., 1])
+    shared = box_arithmetic.intersection_areas(boxes, others)
     if match == "literal":
         return np.asarray(distance + shared)
-    area, areas = box_arithmetic.box_areas(box), box_arithmetic.box_areas(others)
+    area, areas = box_arithmetic.box_areas(boxes), box_arithmetic.box_areas(others)
     side = (np.sqrt(area) + np.sqrt(areas)) / 2
     whole = np.minimum(area, areas) if match == "containment" else area + areas - shared
     return np.asarray(distance / np.maximum(side, LEAST) + 1 - shared / np.maximum(whole, LEAST))
@@ -99,7 +105,7 @@ def merge_boxes(
 ) -> MergedBoxes:
     """Merge the boxes of one class greedily; equal match scores go to the pair that comes first.
 
-    Memory is linear in the number of boxes: each box remembers its nearest later partner alone.
+    Time and memory grow with the square of the number of boxes, at most `max_windows`.
 
     Args:
         boxes_xyxy: One box per window, all scales in one frame.
@@ -109,6 +115,9 @@ def merge_boxes(
     Returns:
         The merged boxes, in the order of their first windows.
     """
+    if len(boxes_xyxy) > config.max_windows:
+        strongest = np.sort(np.argsort(-probabilities, kind="stable")[: config.max_windows])
+        boxes_xyxy, probabilities = boxes_xyxy[strongest], probabilities[strongest]
     state = _Merging(boxes_xyxy, probabilities, config)
     while (pair := state.nearest_pair()) is not None:
         state.merge(*pair)
@@ -116,7 +125,7 @@ def merge_boxes(
 
 
 class _Merging:
-    """The boxes still apart, and for each its nearest partner among the later ones."""
+    """The boxes still apart, the score of every pair, and each box's nearest later partner."""
 
     def __init__(
         self, boxes_xyxy: np.ndarray, probabilities: np.ndarray, config: MergeConfig
@@ -129,18 +138,20 @@ class _Merging:
         self.evidence = probabilities.astype(np.float64)
         self.windows = np.ones(count, dtype=np.int32)
         self.apart = np.ones(count, dtype=bool)
-        self.partner = np.zeros(count, dtype=np.intp)
-        self.distance = np.full(count, np.inf)
-        for index in range(count):
-            self._find_partner(index)
+        # Row i holds the scores of the pairs (i, j) with j > i; everything else is infinite.
+        self.scores = np.full((count, count), np.inf)
+        for index in range(count - 1):
+            self._measure_later(index)
+        self.partner = self.scores.argmin(axis=1) if count else np.zeros(0, dtype=np.intp)
+        self.nearest = self.scores.min(axis=1, initial=np.inf)
 
     def nearest_pair(self) -> tuple[int, int] | None:
         """The pair with the lowest match score, or None if that is above the threshold."""
         if not len(self.boxes):
             return None
-        first = int(np.argmin(self.distance))
-        # A lone box's distance is infinite, and the threshold is not.
-        if not self.distance[first] <= self.config.threshold:
+        first = int(np.argmin(self.nearest))
+        # A lone box's score is infinite, and the threshold is not.
+        if not self.nearest[first] <= self.config.threshold:
             return None
         return first, int(self.partner[first])
 
@@ -158,32 +169,35 @@ class _Merging:
         self.evidence[first] = self.evidence[pair].sum()
         self.windows[first] = self.windows[pair].sum()
         self.apart[second] = False
-        self.distance[second] = np.inf
-        self._renew_partners(first, second)
+        self._renew_scores(first, second)
 
-    def _renew_partners(self, first: int, second: int) -> None:
-        """Bring every nearest partner up to date after `second` went into `first`."""
-        earlier = np.flatnonzero(self.apart[:second])
-        lost = earlier[np.isin(self.partner[earlier], (first, second))]
-        for index in {first, *lost.tolist()}:
-            self._find_partner(index)
-        before = np.setdiff1d(earlier[earlier < first], lost)
-        scores = match_scores(self.boxes[first], self.boxes[before], self.config.match)
-        nearer = (scores < self.distance[before]) | (
-            (scores == self.distance[before]) & (first < self.partner[before])
+    def _renew_scores(self, first: int, second: int) -> None:
+        """Bring the scores and partners up to date after `second` went into `first`."""
+        self.scores[second, :] = np.inf
+        self.scores[:, second] = np.inf
+        self._measure_later(first)
+        earlier = np.flatnonzero(self.apart[:first])
+        renewed = match_scores(self.boxes[earlier], self.boxes[first], self.config.match)
+        self.scores[earlier, first] = renewed
+        # An earlier box changes its partner if the merged one is nearer, or was its partner before.
+        nearer = (renewed < self.nearest[earlier]) | (
+            (renewed == self.nearest[earlier]) & (first < self.partner[earlier])
         )
-        self.distance[before[nearer]] = scores[nearer]
-        self.partner[before[nearer]] = first
+        self.nearest[earlier[nearer]] = renewed[nearer]
+        lost = (self.partner == first) | (self.partner == second)
+        self.partner[earlier[nearer]] = first
+        lost[earlier[nearer]] = False
+        lost[[first, second]] = True
+        rows = np.flatnonzero(lost)
+        self.partner[rows] = self.scores[rows].argmin(axis=1)
+        self.nearest[rows] = self.scores[rows, self.partner[rows]]
 
-    def _find_partner(self, index: int) -> None:
-        """Look through all later boxes for the nearest one."""
+    def _measure_later(self, index: int) -> None:
+        """Compute the scores of one box with all later ones that are still apart."""
         later = index + 1 + np.flatnonzero(self.apart[index + 1 :])
-        if not len(later):
-            self.distance[index] = np.inf
-            return
-        scores = match_scores(self.boxes[index], self.boxes[later], self.config.match)
-        nearest = int(np.argmin(scores))
-        self.distance[index], self.partner[index] = scores[nearest], later[nearest]
+        self.scores[index, later] = match_scores(
+            self.boxes[index], self.boxes[later], self.config.match
+        )
 
     def result(self) -> MergedBoxes:
         kept = self.apart

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import Final
@@ -17,7 +18,10 @@ LINE_SECONDS: Final = 10.0
 
 
 class Progress:
-    """Counts up to a total and says how far it is, at which rate, and when it will be done."""
+    """Counts up to a total and says how far it is, at which rate, and when it will be done.
+
+    It speaks every few seconds even while nothing is counted: a slice can take minutes.
+    """
 
     def __init__(self, total: int, *, unit: str, done: int = 0) -> None:
         """Start counting.
@@ -32,11 +36,14 @@ class Progress:
         self.before = done
         self.done = done
         self.started = time.monotonic()
-        self._last_line = self.started
+        self._note = ""
+        self._ended = threading.Event()
         is_terminal = sys.stderr.isatty()
         self._bar = tqdm(total=total, initial=done, unit=f" {unit}") if is_terminal else None
+        self._speaker = threading.Thread(target=self._speak, daemon=True)
 
     def __enter__(self) -> Progress:
+        self._speaker.start()
         return self
 
     def __exit__(
@@ -45,8 +52,12 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._ended.set()
+        self._speaker.join()
         if self._bar is not None:
             self._bar.close()
+        else:
+            logger.info("%s", self.line(self._note))
 
     def advance(self, count: int, note: str = "") -> None:
         """Count some more.
@@ -56,14 +67,18 @@ class Progress:
             note: What else to say, such as the failed ones so far.
         """
         self.done += count
+        self._note = note
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
-            return
-        now = time.monotonic()
-        if now - self._last_line >= LINE_SECONDS or self.done == self.total:
-            self._last_line = now
-            logger.info("%s", self.line(note))
+
+    def _speak(self) -> None:
+        """Say something every few seconds until the end."""
+        while not self._ended.wait(LINE_SECONDS):
+            if self._bar is not None:
+                self._bar.refresh()
+            else:
+                logger.info("%s", self.line(self._note))
 
     def line(self, note: str = "") -> str:
         """Describe the state in one line.

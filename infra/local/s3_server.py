@@ -18,16 +18,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
-from botocore.httpsession import URLLib3Session
 
 _REGION = "us-east-1"
 
@@ -93,6 +89,11 @@ class S3Server:
         Raises:
             RuntimeError: the server refuses the name.
         """
+        from botocore.auth import S3SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.credentials import Credentials
+        from botocore.httpsession import URLLib3Session
+
         # Not a plain mkdir: the server would not see it before its cache of the folder has aged.
         request = AWSRequest("PUT", f"{self.endpoint_url}/{name}")
         credentials = Credentials(self._access_key_id, self._secret_access_key)
@@ -161,7 +162,12 @@ class S3Server:
         if process is None or process.stdin is None:
             return
         process.stdin.close()
-        process.wait(timeout=_STOP_TIMEOUT_S)
+        try:
+            process.wait(timeout=_STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            # The group is the shell and the server: they were given a session of their own.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def serve_until_interrupted(folder: Path) -> None:
@@ -171,14 +177,11 @@ def serve_until_interrupted(folder: Path) -> None:
         folder: what to serve.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with S3Server(folder) as server:
+    with suppress(KeyboardInterrupt), S3Server(folder) as server:
         for name, value in server.environment().items():
             sys.stdout.write(f"export {name}={shlex.quote(value)}\n")
         sys.stdout.flush()
-        try:
-            signal.pause()
-        except KeyboardInterrupt:
-            return
+        signal.pause()
 
 
 def _find_rclone() -> str:

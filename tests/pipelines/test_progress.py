@@ -1,0 +1,108 @@
+"""Can a person read how far it is, on a terminal and in a job's log?"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import time
+
+import pytest
+
+from pipelines import progress
+from pipelines.progress import Progress, format_seconds
+
+
+class Clock:
+    """A clock that moves when told to."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", clock)
+    return clock
+
+
+class Terminal(io.StringIO):
+    """A stderr that says it is a terminal."""
+
+    def isatty(self):
+        return True
+
+
+def wait_for_lines(caplog, count):
+    deadline = time.monotonic() + 10
+    while len(caplog.records) < count:
+        assert time.monotonic() < deadline, "no line in ten seconds"
+        time.sleep(0.01)
+
+
+def test_a_log_gets_lines_even_while_nothing_is_counted(clock, caplog, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
+    caplog.set_level(logging.INFO)
+    with Progress(1000, unit="images") as bar:
+        clock.now += 10
+        bar.advance(100, "2 failed")
+        wait_for_lines(caplog, 3)
+    line = "100/1,000 images, 10.0 images/s, 0:01:30 left, 2 failed"
+    assert caplog.records[-1].message == line
+
+
+def test_the_last_line_comes_however_soon(clock, caplog):
+    caplog.set_level(logging.INFO)
+    with Progress(20, unit="images") as bar:
+        clock.now += 2
+        bar.advance(20)
+    assert [record.message for record in caplog.records] == [
+        "20/20 images, 10.0 images/s, 0:00:00 left"
+    ]
+
+
+def test_nothing_speaks_after_the_end(clock, caplog, monkeypatch):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
+    caplog.set_level(logging.INFO)
+    with Progress(20, unit="images"):
+        wait_for_lines(caplog, 1)
+    before = len(caplog.records)
+    time.sleep(0.05)
+    assert len(caplog.records) == before
+
+
+def test_what_an_earlier_run_did_counts_for_the_total_and_not_for_the_rate(clock):
+    with Progress(1000, unit="images", done=500) as bar:
+        clock.now += 10
+        bar.advance(100)
+        assert bar.line() == "600/1,000 images, 10.0 images/s, 0:00:40 left"
+
+
+def test_without_progress_no_time_is_guessed(clock):
+    with Progress(1000, unit="images", done=500) as bar:
+        assert bar.line() == "500/1,000 images, 0.0 images/s"
+        clock.now += 10
+        assert bar.line() == "500/1,000 images, 0.0 images/s"
+
+
+def test_a_terminal_gets_a_bar_and_no_lines(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Progress(20, unit="images") as bar:
+        bar.advance(20, "3 failed")
+    assert "20/20" in terminal.getvalue()
+    assert "3 failed" in terminal.getvalue()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0:00:00"), (59.6, "0:01:00"), (3723, "1:02:03"), (360_000, "100:00:00")],
+)
+def test_time_is_written_for_people(seconds, text):
+    assert format_seconds(seconds) == text
