@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench torture clean
+.PHONY: demo test lint bench clean
 
 demo: .venv/ready
 	$(BIN)/overfeat demo

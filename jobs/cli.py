@@ -44,7 +44,12 @@ def dispatch(args: list[str]) -> int:
         sys.stderr.write(f"error: no command {name!r}; expected one of {known}\n")
         return _BAD_ARGUMENTS
     # Imported late: `overfeat --help` must not wait for torch and Ray.
-    module = importlib.import_module(f"jobs.{name.replace('-', '_')}")
+    try:
+        module = importlib.import_module(f"jobs.{name.replace('-', '_')}")
+    except ModuleNotFoundError as error:
+        hint = "pip install 'overfeat-at-scale[pipelines]'"
+        sys.stderr.write(f"error: overfeat {name} needs the package {error.name}: {hint}\n")
+        return _BAD_ARGUMENTS
     return int(module.main(flags))
 
 

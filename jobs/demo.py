@@ -35,7 +35,7 @@ def run(config: DemoConfig) -> Result:
             ">>> boxes.sort_values('evidence', ascending=False).head(10)",
             report.table,
             "",
-            ">>> sure = boxes.query('score >= 0.5')",
+            ">>> sure = boxes.query('score >= 0.9')",
             ">>> sure.groupby('label')['image'].agg(boxes='size', images='nunique')",
             report.labels,
             "",

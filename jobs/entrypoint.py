@@ -5,6 +5,9 @@ Here alone any exception is caught: a user's mistake becomes one sentence, never
 
 from __future__ import annotations
 
+import contextlib
+import io
+import itertools
 import json
 import logging
 import sys
@@ -14,7 +17,7 @@ from typing import Annotated, Final, TypeVar
 
 import tyro
 
-from pipelines.errors import PipelineError
+from pipelines.errors import InputError, PipelineError
 
 logger = logging.getLogger(__name__)
 
@@ -69,20 +72,8 @@ def run_command(
         The exit code: 0 done, 1 failed, 2 nothing was started, 3 too many failed images.
     """
     try:
-        config, output = tyro.cli(
-            tuple[
-                Annotated[config_type, tyro.conf.arg(name="")],  # type: ignore[valid-type]  # tyro reads it at run time
-                Annotated[Output, tyro.conf.arg(name="")],
-            ],
-            prog=f"overfeat {name}",
-            description=description,
-            args=args,
-            config=(tyro.conf.OmitArgPrefixes,),
-        )
-    except PipelineError as error:
-        return _complain(error)
-    _set_up_logging(verbose=output.verbose)
-    try:
+        config, output = _parse(config_type, name=name, description=description, args=args)
+        _set_up_logging(verbose=output.verbose)
         result = run(config)
     except PipelineError as error:
         return _complain(error)
@@ -91,14 +82,48 @@ def run_command(
         return INTERRUPTED
     except Exception as error:  # the process boundary: nothing leaves as a traceback
         logger.debug("unexpected error", exc_info=True)
-        kind = type(error).__name__
-        sys.stderr.write(f"error: unexpected {kind}: {error}; --verbose shows where\n")
+        kind, words = type(error).__name__, " ".join(str(error).split())
+        sys.stderr.write(f"error: unexpected {kind}: {words}; --verbose shows where\n")
         return FAILED
     sys.stdout.write((json.dumps(result.values) if output.json else result.text) + "\n")
     return result.exit_code
 
 
+# Raises what tyro has to say of wrong flags as one sentence, like every other mistake of a user.
+def _parse(
+    config_type: type[_Config], *, name: str, description: str, args: Sequence[str] | None
+) -> tuple[_Config, Output]:
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed: tuple[_Config, Output] = tyro.cli(
+                tuple[
+                    Annotated[config_type, tyro.conf.arg(name="")],  # type: ignore[valid-type]  # tyro reads it at run time
+                    Annotated[Output, tyro.conf.arg(name="")],
+                ],
+                prog=f"overfeat {name}",
+                description=description,
+                args=args,
+                config=(tyro.conf.OmitArgPrefixes,),
+            )
+    except SystemExit as end:
+        if end.code != InputError.exit_code:
+            raise
+        flags = f"overfeat {name} --help lists the flags"
+        raise InputError(f"{_unbox(said.getvalue())}; {flags}") from None
+    return parsed
+
+
+def _unbox(text: str) -> str:
+    """Write what tyro puts in a box, parts between rules, in one line; its hint at help is left."""
+    rows = [row.strip("│ ") for row in text.splitlines() if not row.startswith(("╭", "╰"))]
+    parts = itertools.groupby(rows, key=lambda row: not row.strip("─"))
+    sentences = [" ".join(part).removesuffix(".") for is_rule, part in parts if not is_rule]
+    return "; ".join(part for part in sentences if not part.startswith("For full helptext"))
+
+
 def _complain(error: PipelineError) -> int:
+    logger.debug("where it failed", exc_info=error)
     sys.stderr.write(f"error: {error}\n")
     return error.exit_code
 

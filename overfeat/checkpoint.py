@@ -127,6 +127,16 @@ def save_checkpoint(folder: Path, config: CheckpointConfig, tensors: Mapping[str
     (folder / CONFIG_FILE).unlink(missing_ok=True)
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, folder / WEIGHTS_FILE)
+    write_config(folder, config)
+
+
+def write_config(folder: Path, config: CheckpointConfig) -> None:
+    """Write a checkpoint's description alone.
+
+    Args:
+        folder: The checkpoint.
+        config: The description.
+    """
     (folder / CONFIG_FILE).write_text(json.dumps(_to_json(config), indent=2) + "\n", "utf-8")
 
 

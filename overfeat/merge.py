@@ -46,9 +46,9 @@ class MergeConfig:
     merges equal squares that are shifted by up to 0.32 of their side."""
     average: Average = "evidence"
     """Weights of the average."""
-    max_windows: int = 2000
-    """Windows of one class and image that are merged, the most probable ones; a bound on time and
-    memory (32 MB) that a photograph does not reach."""
+    max_windows: int = 4000
+    """Windows of one class and image that are merged, the most probable ones: a bound on time and
+    memory (128 MB). The default ladders have 3150 windows an image, flips included."""
 
     def __post_init__(self) -> None:
         if not np.isfinite(self.threshold):

@@ -22,7 +22,7 @@ from overfeat.geometry import Stride
 from overfeat.merge import MergeConfig
 from overfeat.network import OverFeat
 from overfeat.predictions import Classification, Detections, Prediction
-from overfeat.scales import Canvas, Placement, check_ladder, render, shrink
+from overfeat.scales import Canvas, check_ladder, place, render, shrink
 from overfeat.views import View, ViewResult, evaluate_views, plan_batches
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -30,7 +30,8 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 better."""
 Task = Literal["classify", "detect"]
 
-Image = UInt8[np.ndarray, "h w 3"]
+Image = UInt8[np.ndarray, "_h _w 3"]
+Features = Float32[np.ndarray, "c rows cols"]
 _Result = TypeVar("_Result")
 
 _TORCH_DTYPES = {
@@ -50,7 +51,7 @@ class PredictConfig:
     """`fine` takes the last pooling at every offset, `coarse` at offset 0 alone."""
     flips: bool = False
     """Look at the mirrored image too: twice the work."""
-    score_threshold: float = 0.3
+    score_threshold: float = 0.5
     """Least class probability of a window that takes part in detection, and so of a box; 0 to 1."""
     max_boxes: int = 100
     """Boxes kept per image, at least 1."""
@@ -171,44 +172,54 @@ class Predictor:
 
         return self._predict_any(images, config, "detect", pick)
 
-    @torch.inference_mode()
+    @overload
     def extract(
-        self, image: Image, *, layer: str | int | None = None, stride: Stride = "coarse"
-    ) -> Float32[np.ndarray, "c rows cols"]:
-        """Compute the features of an image as it is: no resize, no crop.
+        self, images: Image, *, layer: str | int | None = ..., stride: Stride = ...
+    ) -> Features: ...
+    @overload
+    def extract(
+        self, images: Sequence[Image], *, layer: str | int | None = ..., stride: Stride = ...
+    ) -> list[Features]: ...
+    def extract(
+        self,
+        images: Image | Sequence[Image],
+        *,
+        layer: str | int | None = None,
+        stride: Stride = "coarse",
+    ) -> Features | list[Features]:
+        """Compute the features of images as they are: no resize, no crop.
 
         Args:
-            image: RGB, at least one window (221 or 231 pixels) high and wide.
+            images: One RGB image or a list of them, at least one window (221 or 231 pixels) high
+                and wide.
             layer: A module's name (`fc7` before its ReLU, `fc7_relu` after it) or the 2014
                 program's number; None for the last hidden layer before its ReLU.
             stride: Fine or coarse; the 2014 program knew coarse alone.
 
         Returns:
-            The module's output, a copy.
+            The module's output for each image, a copy; a list for a list.
 
         Raises:
-            ValueError: If the image is too small or there is no such layer.
+            ValueError: If an image is too small or there is no such layer.
         """
+        if isinstance(images, np.ndarray):
+            return self._extract_one(images, layer, stride)
+        return [self._extract_one(image, layer, stride) for image in images]
+
+    @torch.inference_mode()
+    def _extract_one(self, image: Image, layer: str | int | None, stride: Stride) -> Features:
         pixels = _check_image(image)
-        architecture = self.network.architecture
+        window = self.network.architecture.window
         height, width = pixels.shape[:2]
-        if min(height, width) < architecture.window:
-            minimum = f"{architecture.window}x{architecture.window}"
-            msg = f"image: received {height}x{width} pixels, expected at least {minimum}"
+        if min(height, width) < window:
+            msg = f"image: received {height}x{width} pixels, expected at least {window}x{window}"
             raise ValueError(msg)
-        whole = Placement(
-            canvas=Canvas(height, width),
-            image_height=height,
-            image_width=width,
-            fitted_height=height,
-            fitted_width=width,
-            top=0,
-            left=0,
-        )
+        canvas = Canvas(min(height, width), max(height, width))
+        whole = place(canvas, height=height, width=width)
         canvases = self._draw([self._upload(pixels)], [View(0, whole, flipped=False)])
         name = self._layer_name(layer)
         values = self.network.activations(canvases, layer=name, stride=stride)
-        features: Float32[np.ndarray, "c rows cols"] = values[0].float().cpu().numpy()
+        features: Features = values[0].float().cpu().numpy()
         return features
 
     def prepare(self, image: Image, config: PredictConfig) -> PreparedImage:
@@ -305,22 +316,18 @@ class Predictor:
         return Prediction(classification=classification, detections=detections)
 
     def _upload(self, pixels: Image) -> UInt8[Tensor, "3 h w"]:
-        # A copy: the caller's array may be read-only shared memory.
-        return torch.tensor(pixels, device=self.device).permute(2, 0, 1)
+        # A copy: the caller's array may be read-only shared memory, or a mirrored view of one.
+        return torch.tensor(np.ascontiguousarray(pixels), device=self.device).permute(2, 0, 1)
 
     def _draw(
-        self, pixels: Sequence[UInt8[Tensor, "3 h w"]], views: Sequence[View]
+        self, pixels: Sequence[UInt8[Tensor, "3 _h _w"]], views: Sequence[View]
     ) -> Float[Tensor, "b 3 canvas_h canvas_w"]:
         """Render the canvases of some views in the network's number format."""
-        canvases = [
-            render(pixels[view.image], view.placement, mean=self._mean, std=self._std)
-            for view in views
-        ]
-        flipped = [
-            canvas.flip(-1) if view.flipped else canvas
-            for canvas, view in zip(canvases, views, strict=True)
-        ]
-        batch = torch.stack(flipped).to(self.dtype)
+        canvases = []
+        for view in views:
+            canvas = render(pixels[view.image], view.placement, mean=self._mean, std=self._std)
+            canvases.append(canvas.flip(-1) if view.flipped else canvas)
+        batch = torch.stack(canvases).to(self.dtype)
         return batch.contiguous(memory_format=torch.channels_last)
 
     def _layer_name(self, layer: str | int | None) -> str:

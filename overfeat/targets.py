@@ -28,10 +28,10 @@ class TargetConfig:
     """Least longer side of an object, as a part of the window's side."""
     max_size: float = 1.1
     """Largest longer side of an object, as a part of the window's side."""
-    max_shift: float = 0.4
-    """Largest distance of an object's centre from the window's, as a part of the window's side. A
-    window cannot be centred on a small object at the image's border: 0.25 would lose those."""
-    background_margin: float = 1.25
+    max_shift: float = 0.3
+    """Largest distance of an object's centre from the window's, as a part of the window's side. The
+    lower, the more small objects at the image's border are lost: no window is centred on those."""
+    background_margin: float = 1.7
     """A window is background if no object would fit even with these limits widened by this
     factor."""
 

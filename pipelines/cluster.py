@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
+from ray.exceptions import RayError, RayTaskError
 
-from pipelines.errors import ResourceError
+from pipelines.errors import InputError, PipelineError, ResourceError
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
+_CONNECT_SECONDS = 10.0
+"""Ray itself tries an address that nobody listens at for minutes (measured: more than two)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,24 +35,27 @@ class Placement:
 
 
 @contextmanager
-def join_cluster(address: str | None) -> Iterator[None]:
+def join_cluster(address: str | None) -> Iterator[bool]:
     """Use a Ray cluster for the length of a block: the given one, the job's, or one started here.
 
     Args:
         address: Of a cluster; None for the job's or `RAY_ADDRESS`, or else an instance of our own.
 
     Yields:
-        Nothing; Ray is ready inside the block.
+        Whether the instance was started here, so that nothing can join it. Ray is ready inside the
+        block, and what workers raise leaves it as our errors.
 
     Raises:
         ResourceError: If there is no cluster at that address.
     """
     if ray.is_initialized():
-        yield
+        with _worker_errors_explained():
+            yield False
         return
     known = address or os.environ.get("RAY_ADDRESS")
     try:
         if known:
+            _check_address(known)
             ray.init(address=known, log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
@@ -57,12 +64,49 @@ def join_cluster(address: str | None) -> Iterator[None]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    except ConnectionError as error:
-        raise ResourceError(f"--address {known}: no Ray cluster answers there ({error})") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        words = _lines(error)[0]
+        if not known:
+            raise ResourceError(f"Ray did not start on this machine ({words})") from error
+        raise ResourceError(f"--address {known}: no Ray cluster answers ({words})") from error
     try:
-        yield
+        with _worker_errors_explained():
+            yield not known
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Connect once; `auto` and the like have no port of their own and are left to Ray."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        with socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS):
+            return
+
+
+# What a worker raised is raised as what it was, not as Ray's copy of the worker's traceback.
+@contextmanager
+def _worker_errors_explained() -> Iterator[None]:
+    try:
+        yield
+    except RayTaskError as error:
+        # Ray adds lines of advice below the message.
+        kind, words = type(error.cause), _lines(error.cause)[0]
+        # Exit code 2 means that nothing was started, and here something was.
+        if issubclass(kind, PipelineError) and not issubclass(kind, InputError):
+            raise kind(words) from error
+        if issubclass(kind, InputError):
+            raise PipelineError(words) from error
+        raise PipelineError(f"a worker failed: {kind.__name__}: {words}") from error
+    except RayError as error:
+        # Of an actor that could not start, the last line names the cause.
+        kind, words = type(error), _lines(error)[-1]
+        message = f"Ray failed: {kind.__name__}: {words}; run the same command again"
+        raise ResourceError(message) from error
+
+
+def _lines(error: BaseException) -> list[str]:
+    return [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
 
 
 def place_workers(

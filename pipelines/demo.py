@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from overfeat.checkpoint import digest_checkpoint
+from overfeat.predictor import find_checkpoint
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.run import AnnotateReport, annotate
 from pipelines.errors import InputError
@@ -23,6 +26,12 @@ class DemoConfig:
     """Local folder for the sample bucket, the tables and the page."""
     scenes: int = 24
     """Digit scenes in the sample bucket, beside the real photographs."""
+    score_threshold: float = 0.8
+    """Least score of a box: the small model is often half sure of things that are no digit."""
+
+    def __post_init__(self) -> None:
+        if self.scenes < 0:
+            raise InputError(f"--scenes: received {self.scenes}, expected at least 0")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,13 +66,24 @@ def run_demo(config: DemoConfig) -> DemoReport:
             "demo: its pictures come with scikit-learn and scikit-image; "
             "pip install 'overfeat-at-scale[pipelines,scenes]'"
         )
-    bucket, output = config.folder / "bucket", config.folder / "annotations"
-    # A second demo finds its files unchanged, and so reads none of them again.
-    if not bucket.exists():
-        write_sample_bucket(bucket, scenes=config.scenes)
-    report = annotate(AnnotateConfig(images=str(bucket), output=str(output), slice_size=8))
+    bucket = _make_bucket(config)
+    # Another model gives other rows: it gets an output of its own.
+    digest = digest_checkpoint(find_checkpoint("demo"))[:8]
+    output = config.folder / f"annotations-{config.scenes}-{config.score_threshold}-{digest}"
+    report = annotate(
+        AnnotateConfig(
+            images=str(bucket),
+            output=str(output),
+            slice_size=8,
+            score_threshold=config.score_threshold,
+        )
+    )
     page = write_report(
-        ReportConfig(output=str(output), page=str(config.folder / "report.html"))
+        ReportConfig(
+            output=str(output),
+            page=str(config.folder / "report.html"),
+            score_threshold=config.score_threshold,
+        )
     ).page
     boxes = pd.read_parquet(output / "boxes")
     return DemoReport(
@@ -71,12 +91,25 @@ def run_demo(config: DemoConfig) -> DemoReport:
     )
 
 
+def _make_bucket(config: DemoConfig) -> Path:
+    """Write the sample bucket, once: a second demo finds its files unchanged and reads none."""
+    bucket = config.folder / f"bucket-{config.scenes}"
+    if not bucket.exists():
+        unfinished = config.folder / ".bucket"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        write_sample_bucket(unfinished, scenes=config.scenes)
+        unfinished.rename(bucket)
+    return bucket
+
+
 def _show_boxes(boxes: pd.DataFrame) -> str:
     """Show the boxes with the most evidence, with file names instead of whole paths."""
     best = boxes.sort_values("evidence", ascending=False).head(10)
     names = best["image"].map(lambda uri: Path(uri).name)
     columns = ["label", "score", "evidence", "x_min", "y_min", "x_max", "y_max", "n_windows"]
-    shown = best[columns].round(2)
+    # float32 would print its last bits.
+    numbers = dict.fromkeys(best[columns].select_dtypes("float32").columns, "float64")
+    shown = best[columns].astype(numbers).round(2)
     shown.insert(0, "image", names)
     return shown.to_string(index=False)
 

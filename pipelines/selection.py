@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
@@ -33,7 +34,7 @@ def select_images(
 
     Args:
         images: A folder, a glob, or a list of URIs; resolved.
-        output: The run's own output, left out if it lies inside.
+        output: The run's own output, left out where it lies inside.
         suffixes: Endings of images' names, matched in any case. A list is taken as it is.
         counts: Counts what is left out.
 
@@ -41,16 +42,19 @@ def select_images(
         Images, in the store's order or the list's.
 
     Raises:
-        InputError: If the bucket, folder or list is missing, or the list holds a URI twice.
+        InputError: If the bucket, folder or list is missing, the list holds a URI twice, or the
+            images lie inside the output.
     """
     if images.lower().endswith(LIST_SUFFIXES):
         yield from _read_list(images)
         return
+    inside_output = output.rstrip("/") + "/"
+    if (images.rstrip("/") + "/").startswith(inside_output):
+        raise InputError(f"--images {images} lies inside --output {output}: choose another output")
     # Where a key holds * or [, the folder of that very name comes first.
     is_glob = storage.is_glob(images) and not _is_folder(images)
     found = storage.iter_glob(images) if is_glob else storage.iter_objects(images)
     endings = tuple(suffix.lower() for suffix in suffixes)
-    inside_output = output.rstrip("/") + "/"
     for info in found:
         if info.uri.startswith(inside_output):
             continue
@@ -77,7 +81,7 @@ def _read_list(uri: str) -> Iterator[ObjectInfo]:
                 f"list {uri}, entry {number}: a local path in a list from a remote store; "
                 "give URIs of the store"
             )
-        # 64-bit hashes, not texts: ten million entries stay below a gigabyte.
+        # 64-bit hashes take less room than the texts.
         mark = hash(info.uri)
         if mark in seen:
             raise InputError(f"list {uri}, entry {number}: {info.uri} stands there twice")
@@ -90,13 +94,15 @@ def _list_entries(uri: str) -> Iterator[ObjectInfo]:
         if PurePosixPath(uri).suffix.lower() == ".parquet":
             yield from _parquet_entries(uri)
             return
-        text = storage.read_bytes(uri).decode("utf-8")
+        text = storage.read_bytes(uri).decode("utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"list {uri}: no such object; give a text or Parquet list") from None
     except UnicodeDecodeError as error:
         raise InputError(f"list {uri}: not UTF-8 text ({error}); give one URI a line") from None
+    except pa.ArrowInvalid as error:
+        raise InputError(f"list {uri}: not a Parquet file ({error}); write it anew") from None
     for line in io.StringIO(text):
-        if entry := line.strip("\r\n"):
+        if entry := line.strip():
             yield ObjectInfo(uri=storage.resolve_uri(entry))
 
 

@@ -16,6 +16,8 @@ SCHEMA_VERSION: Final = "1"
 
 IMAGES: Final = "images"
 BOXES: Final = "boxes"
+RUN_FILE: Final = "run.json"
+"""Beside the tables: the run's configuration, model and versions."""
 
 
 def _required(name: str, kind: pa.DataType) -> pa.Field[pa.DataType]:

@@ -43,7 +43,8 @@ def fetch_checkpoint(weights: str) -> CheckpointFiles:
     Raises:
         InputError: If there is none, or it is damaged.
     """
-    root = storage.resolve_uri(str(find_checkpoint(weights)))
+    # Only the shipped checkpoint's name is looked up: a path would lose a slash of a URI.
+    root = storage.resolve_uri(str(find_checkpoint(weights)) if weights == "demo" else weights)
     try:
         contents = {
             name: storage.read_bytes(storage.join_uri(root, name))

@@ -6,9 +6,11 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
+from overfeat.architectures import get_architecture
+from overfeat.checkpoint import CheckpointConfig
 from overfeat.geometry import Stride
 from overfeat.predictor import Dtype, PredictConfig, Task
-from overfeat.scales import Canvas
+from overfeat.scales import Canvas, check_ladder
 from pipelines import storage
 from pipelines.errors import InputError
 from pipelines.fingerprint import RESULTS_VERSION, Value
@@ -36,7 +38,7 @@ class AnnotateConfig:
     """`fine` takes the last pooling at every offset; `coarse` is several times faster."""
     flips: bool = False
     """Look at mirrored images too: twice the work."""
-    score_threshold: float = 0.3
+    score_threshold: float = 0.5
     """Least class probability of a box, above 0 and at most 1."""
     max_boxes: int = 100
     """Boxes kept per image."""
@@ -72,7 +74,8 @@ class AnnotateConfig:
     """Ray cluster to use; the one of the job or RAY_ADDRESS, or else one on this machine."""
 
     def __post_init__(self) -> None:
-        for name in ("slice_size", "slice_bytes", "threads", "workers", "limit"):
+        limits = ("max_pixels", "max_bytes", "max_frames")
+        for name in ("slice_size", "slice_bytes", "threads", "workers", "limit", *limits):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{_flag(name)}: received {value}, expected at least 1")
@@ -80,8 +83,10 @@ class AnnotateConfig:
             raise InputError(
                 f"--max-failed-ratio: received {self.max_failed_ratio}, expected from 0 to 1"
             )
-        if self.cpus_per_read <= 0 or not math.isfinite(self.wait_for_resources):
-            raise InputError("--cpus-per-read and --wait-for-resources: expected numbers above 0")
+        for name in ("cpus_per_read", "wait_for_resources"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise InputError(f"--{_flag(name)}: received {value}, expected a number above 0")
         if not self.tasks or not self.suffixes:
             raise InputError("--tasks and --suffixes: received none, expected at least one each")
         try:
@@ -128,6 +133,27 @@ class ResolvedModel:
     """Number format in use."""
 
 
+def resolve_scales(config: AnnotateConfig, checkpoint: CheckpointConfig) -> tuple[Canvas, ...]:
+    """Choose the ladder: the command's, or else the checkpoint's.
+
+    Args:
+        config: What the user said.
+        checkpoint: The model.
+
+    Returns:
+        At least one canvas.
+
+    Raises:
+        InputError: If a canvas has no room for one of the network's windows.
+    """
+    scales = config.predict_config().scales or checkpoint.ladder
+    try:
+        check_ladder(scales, window=get_architecture(checkpoint.architecture).window)
+    except ValueError as error:
+        raise InputError(f"--{error}") from error
+    return scales
+
+
 def row_settings(config: AnnotateConfig, model: ResolvedModel) -> dict[str, Value]:
     """Collect every setting that can change a row or the manifest.
 
@@ -141,19 +167,20 @@ def row_settings(config: AnnotateConfig, model: ResolvedModel) -> dict[str, Valu
     predict = config.predict_config()
     return {
         "results_version": RESULTS_VERSION,
-        "images": storage.resolve_uri(config.images),
-        "suffixes": list(config.suffixes),
+        "images": storage.resolve_uri(config.images).rstrip("/"),
+        "suffixes": sorted({suffix.lower() for suffix in config.suffixes}),
         "limit": config.limit,
         "slice_size": config.slice_size,
         "slice_bytes": config.slice_bytes,
         "weights_digest": model.digest,
-        "tasks": sorted(config.tasks),
+        "tasks": sorted(set(config.tasks)),
         "scales": [str(canvas) for canvas in model.scales],
         "stride": predict.stride,
         "flips": predict.flips,
         "score_threshold": predict.score_threshold,
         "max_boxes": predict.max_boxes,
         "merge": asdict(predict.merge),
+        "shrink": "bilinear-antialias-uint8",
         "top_classes": predict.top_classes,
         "batch_pixels": predict.batch_pixels,
         "threads": config.threads,

@@ -13,7 +13,7 @@ import torch
 
 from overfeat.predictor import Dtype, PreparedImage
 from pipelines import manifest, storage
-from pipelines.annotate.config import AnnotateConfig
+from pipelines.annotate.config import AnnotateConfig, resolve_scales
 from pipelines.annotate.graph import resolve_device
 from pipelines.cluster import join_cluster, place_workers
 from pipelines.errors import ImageError, InputError
@@ -59,6 +59,7 @@ def estimate(config: AnnotateConfig) -> Estimate:
         InputError: If there is no image or no checkpoint.
     """
     files = fetch_checkpoint(config.weights)
+    resolve_scales(config, files.config)
     counts = SelectionCounts()
     found = islice(
         select_images(

@@ -108,7 +108,9 @@ def run_graph(
     _set_context()
 
     def read(block: pa.Table) -> pa.Table:
-        return read_slice(slices[block["id"][0].as_py()], config)
+        # One row a block: were blocks ever joined, a slice would be lost here.
+        (place,) = block["id"].to_numpy()
+        return read_slice(slices[place], config)
 
     def write(block: pa.Table) -> pa.Table:
         return write_slice(block, config)
@@ -138,8 +140,10 @@ def _set_context() -> None:
     context.target_max_block_size = _BLOCK_BYTES
     # Ours is the progress that a person sees; Ray's bars would be drawn over it.
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    # What a stage raises reaches the user as one sentence, not as Ray's log of its traceback.
+    context.raise_original_map_exception = True
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.CRITICAL)
     context.execution_options.preserve_order = False
     # The engine's own patience: a slice of large images on slow CPUs may take its time.
     context.execution_no_progress_timeout_s = -1

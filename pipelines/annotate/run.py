@@ -13,23 +13,23 @@ from itertools import chain, islice
 from typing import Any, Final
 
 from pipelines import manifest, receipts, storage
-from pipelines.annotate.config import AnnotateConfig, ResolvedModel, row_settings
+from pipelines.annotate.config import AnnotateConfig, ResolvedModel, resolve_scales, row_settings
 from pipelines.annotate.graph import resolve_device, run_graph
 from pipelines.annotate.stages import STAGES, StageConfig
 from pipelines.cluster import Placement, join_cluster, place_workers
-from pipelines.errors import InputError
+from pipelines.errors import InputError, PipelineError
 from pipelines.fingerprint import Value, compute_fingerprint, refuse_other_settings
 from pipelines.manifest import ManifestSummary
 from pipelines.progress import Progress
 from pipelines.receipts import RowCounts
 from pipelines.selection import SelectionCounts, select_images
 from pipelines.storage import ObjectInfo
+from pipelines.tables import RUN_FILE
 from pipelines.versions import describe_versions
 from pipelines.weights import CheckpointFiles, fetch_checkpoint
 
 logger = logging.getLogger(__name__)
 
-RUN_FILE: Final = "run.json"
 _DISPATCH_SEED: Final = 2013
 """Of the fixed order in which slices are dispatched, so that no prefix of a bucket is hammered."""
 
@@ -83,11 +83,14 @@ def annotate(config: AnnotateConfig) -> AnnotateReport:
     started = datetime.now(UTC)
     output = storage.resolve_uri(config.output)
     files = fetch_checkpoint(config.weights)
-    first = _peek_images(config, output)
-    with join_cluster(config.address):
-        placement = _place(config)
+    resolve_scales(config, files.config)
+    counts = SelectionCounts()
+    first = _peek_images(config, output, counts)
+    with join_cluster(config.address) as is_ours:
+        # Nothing can join an instance of our own.
+        placement = _place(config, wait_seconds=0 if is_ours else config.wait_for_resources)
         run = _open_run(config, output, files, placement)
-        summary = _open_manifest(config, run, first)
+        summary = _open_manifest(config, run, first, counts)
         pending, before = _find_pending(output, summary)
         work = _Work(run=run, files=files, placement=placement, config=config)
         done = _do_slices(work, pending, summary, before)
@@ -101,6 +104,7 @@ class _Run:
     output: str
     fingerprint: str
     model: ResolvedModel
+    is_new: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,12 +126,13 @@ class _Done:
     stage_seconds: dict[str, float]
 
 
-def _peek_images(config: AnnotateConfig, output: str) -> Iterator[ObjectInfo] | None:
+def _peek_images(
+    config: AnnotateConfig, output: str, counts: SelectionCounts
+) -> Iterator[ObjectInfo] | None:
     # None if the manifest is there: nothing is listed twice. An empty bucket is told before
     # anything is written.
     if manifest.read_summary(output) is not None:
         return None
-    counts = SelectionCounts()
     found = select_images(
         storage.resolve_uri(config.images), output=output, suffixes=config.suffixes, counts=counts
     )
@@ -142,12 +147,12 @@ def _peek_images(config: AnnotateConfig, output: str) -> Iterator[ObjectInfo] | 
     return chain([first], images)
 
 
-def _place(config: AnnotateConfig) -> Placement:
+def _place(config: AnnotateConfig, *, wait_seconds: float) -> Placement:
     return place_workers(
         workers=config.workers,
         threads=config.threads,
         cpus_per_read=config.cpus_per_read,
-        wait_seconds=config.wait_for_resources,
+        wait_seconds=wait_seconds,
     )
 
 
@@ -156,25 +161,37 @@ def _open_run(
 ) -> _Run:
     """Create `run.json`, or check that the one there is of the same configuration."""
     device, dtype = resolve_device(placement, config.dtype)
-    scales = config.predict_config().scales or files.config.ladder
+    scales = resolve_scales(config, files.config)
     model = ResolvedModel(digest=files.digest, scales=scales, device=device, dtype=dtype)
     settings = row_settings(config, model)
-    run = _Run(output=output, fingerprint=compute_fingerprint(settings), model=model)
     uri = storage.join_uri(output, RUN_FILE)
-    document = _describe_run(config, files, run, settings)
+    fingerprint = compute_fingerprint(settings)
+    document = _describe_run(config, files, fingerprint, settings)
     scratch = storage.join_uri(output, ".tmp")
-    if not storage.create_bytes(uri, json.dumps(document, indent=2).encode(), scratch=scratch):
-        there = json.loads(storage.read_bytes(uri))
+    data = json.dumps(document, indent=2).encode()
+    is_new = storage.create_bytes(uri, data, scratch=scratch)
+    if not is_new:
+        there = _read_run(uri)
         refuse_other_settings(output, found=there["settings"], wanted=settings)
         _warn_of_versions(there["versions"])
-    return run
+    return _Run(output=output, fingerprint=fingerprint, model=model, is_new=is_new)
+
+
+def _read_run(uri: str) -> dict[str, Any]:
+    try:
+        there: dict[str, Any] = json.loads(storage.read_bytes(uri))
+    except ValueError:
+        there = {}
+    if not isinstance(there, dict) or not {"settings", "versions"} <= there.keys():
+        raise InputError(f"{uri}: not the {RUN_FILE} of an annotation run; choose another --output")
+    return there
 
 
 def _describe_run(
-    config: AnnotateConfig, files: CheckpointFiles, run: _Run, settings: dict[str, Value]
+    config: AnnotateConfig, files: CheckpointFiles, fingerprint: str, settings: dict[str, Value]
 ) -> dict[str, Any]:
     return {
-        "fingerprint": run.fingerprint,
+        "fingerprint": fingerprint,
         "settings": settings,
         "configuration": asdict(config),
         "model": {
@@ -201,18 +218,26 @@ def _warn_of_versions(there: dict[str, str]) -> None:
 
 
 def _open_manifest(
-    config: AnnotateConfig, run: _Run, images: Iterator[ObjectInfo] | None
+    config: AnnotateConfig,
+    run: _Run,
+    images: Iterator[ObjectInfo] | None,
+    counts: SelectionCounts,
 ) -> ManifestSummary:
     found = manifest.read_summary(run.output)
     if found is not None:
         return found
-    counts = SelectionCounts()
     if images is None:
         raise InputError(f"{run.output}: its manifest vanished while it was read; start again")
     slices = manifest.cut_slices(
         images, slice_size=config.slice_size, slice_bytes=config.slice_bytes
     )
-    summary = manifest.write_manifest(run.output, slices, count_skipped=lambda: counts.skipped)
+    try:
+        summary = manifest.write_manifest(run.output, slices, count_skipped=lambda: counts.skipped)
+    except InputError:
+        # A list that is refused further down: nothing was started, so nothing may stand in the way.
+        if run.is_new:
+            storage.delete([storage.join_uri(run.output, RUN_FILE)])
+        raise
     logger.info("manifest: %s images in %s slices", f"{summary.images:,}", f"{summary.slices:,}")
     return summary
 
@@ -252,6 +277,11 @@ def _do_slices(
                     seconds[stage] += spent
                 failed = before.failed + counts.failed
                 progress.advance(slice_counts.images, f"{failed:,} failed")
+    if done != len(pending):
+        raise PipelineError(
+            f"{work.run.output}: {done:,} of {len(pending):,} slices were committed though the "
+            "engine ended well; run the same command again"
+        )
     return _Done(slices=done, counts=counts, stage_seconds=seconds)
 
 

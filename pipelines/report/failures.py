@@ -13,15 +13,15 @@ MESSAGE_AT_MOST = 300
 
 REASONS: dict[str, str] = {
     ImageReason.NOT_FOUND: "The object is not there any more.",
-    ImageReason.ACCESS_DENIED: "The store refused; check permissions, then --retry-failed.",
-    ImageReason.UNAVAILABLE: "The store did not answer after retries; --retry-failed may help.",
-    ImageReason.CHANGED: "The object changed after the listing; --retry-failed reads it as it is.",
+    ImageReason.ACCESS_DENIED: "The store refused; check permissions.",
+    ImageReason.UNAVAILABLE: "The store did not answer after retries.",
+    ImageReason.CHANGED: "The object changed after the listing.",
     ImageReason.TRUNCATED: "The file ends too early.",
     ImageReason.CORRUPT: "The decoder reports damage.",
     ImageReason.NOT_AN_IMAGE: "The bytes are of no image format.",
     ImageReason.TOO_LARGE: "Over --max-pixels, --max-bytes or --max-frames.",
     ImageReason.UNSUPPORTED: "An image format or variant that is not decoded.",
-    ImageReason.TIMEOUT: "Over --image-timeout.",
+    ImageReason.TIMEOUT: "Decoding took too long.",
     ImageReason.CRASHED: "It killed its process twice.",
 }
 """What each reason means and, where anything can be done about it, what."""

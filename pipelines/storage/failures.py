@@ -117,7 +117,6 @@ _REASONS = {
     Fault.MISSING: ImageReason.NOT_FOUND,
     Fault.MISSING_BUCKET: ImageReason.NOT_FOUND,
     Fault.INVALID_NAME: ImageReason.NOT_FOUND,
-    Fault.CREDENTIALS: ImageReason.ACCESS_DENIED,
     Fault.DENIED: ImageReason.ACCESS_DENIED,
 }
 
@@ -184,6 +183,10 @@ def classify(error: BaseException) -> Fault:
     code = find_code(error)
     if code in _CODES:
         return _CODES[code]
+    # fsspec's https calls everything FileNotFoundError: what caused it tells more.
+    fault = classify(error.__cause__) if error.__cause__ else Fault.OTHER
+    if fault is not Fault.OTHER:
+        return fault
     number = getattr(error, "errno", None)
     if number in _ERRNOS:
         return _ERRNOS[number]
@@ -215,10 +218,18 @@ def explain_image(error: BaseException, uri: str) -> ImageError:
 
     Returns:
         The reason and a short message.
+
+    Raises:
+        StorageError: the credentials are wrong or have expired: that is no property of an image,
+            and a row that says so would stand for good.
     """
     if isinstance(error, ImageError):
         return error
-    reason = _REASONS.get(classify(error), ImageReason.UNAVAILABLE)
+    fault = classify(error)
+    if fault is Fault.CREDENTIALS:
+        failure = explain(error, uri)
+        raise failure from error
+    reason = _REASONS.get(fault, ImageReason.UNAVAILABLE)
     return ImageError(reason, f"{redact(uri)}: {_detail(error)}")
 
 

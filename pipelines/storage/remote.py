@@ -148,13 +148,15 @@ class RemoteStore:
         return _make_filesystem(os.getpid(), self._scheme, options), cls._strip_protocol(uri)
 
     def _find(self, uri: str) -> dict[str, Any] | None:
-        """Ask for what the store knows of an object or folder; None if there is none."""
+        # fsspec's https says FileNotFoundError for a server that is down, too.
         with explained(uri, self._errors):
             filesystem, path = self._locate(uri)
             try:
                 return cast("dict[str, Any]", filesystem.info(path))
-            except FileNotFoundError:
-                return None
+            except FileNotFoundError as error:
+                if classify(error) is Fault.MISSING:
+                    return None
+                raise
 
     def _list(self, folder: str, name_start: str) -> list[dict[str, Any]]:
         """List one folder, last key first; nothing if it does not exist."""

@@ -160,9 +160,12 @@ def _resolve_remote(scheme: str, text: str) -> str:
         raise InputError(f"{shown}: unknown scheme; expected a local path or one of {known}")
     rest = text.partition("://")[2]
     bucket, slash, key = rest.partition("/")
-    if "@" in bucket and (scheme != "abfs" or ":" in bucket):
+    # A secret can hold a slash: with a colon before the first one, an @ anywhere ends it.
+    holds_secret = ":" in bucket and "@" in rest and not bucket.rpartition(":")[2].isdecimal()
+    if holds_secret or ("@" in bucket and scheme != "abfs"):
         raise InputError(
-            f"{shown}: credentials in a URI are refused: set the environment variables of the store"
+            f"{scheme}://...: credentials in a URI are refused: set the environment variables of "
+            "the store"
         )
     if _QUERY.search(key) or (scheme == "https" and "?" in rest):
         raise InputError(

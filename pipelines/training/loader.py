@@ -51,18 +51,23 @@ def read_samples(folder: Path, split: str) -> list[EncodedSample]:
     """Read a split's samples into memory, still encoded.
 
     Args:
-        folder: Where `SPLIT-000000.tar` and the others are.
-        split: First part of their names.
+        folder: Where `SPLIT-000000.tar`, the others and `index.json` are.
+        split: Which of them.
 
     Returns:
         All samples, in the order of the shards.
 
     Raises:
-        InputError: If there is no shard of that split.
+        InputError: If there is no index, or no shard of that split.
     """
-    shards = [str(path) for path in sorted(folder.glob(f"{split}-*.tar"))]
+    # The index, not a glob: a killed run can have left shards that belong to nothing.
+    shards = [
+        str(folder / shard["name"])
+        for shard in _read_index(folder)["shards"]
+        if shard["split"] == split
+    ]
     if not shards:
-        raise InputError(f"shards {folder}: no {split}-*.tar there; make them with overfeat shards")
+        raise InputError(f"shards {folder}: no split {split!r} there; make it with overfeat shards")
     records = webdataset.WebDataset(shards, shardshuffle=False)
     return [_read_sample(record) for record in records]
 
@@ -79,10 +84,16 @@ def read_classes(folder: Path) -> list[str]:
     Raises:
         InputError: If there is no index.
     """
-    index = folder / "index.json"
-    if not index.is_file():
-        raise InputError(f"shards {folder}: no index.json there; make them with overfeat shards")
-    return [str(name) for name in json.loads(index.read_text("utf-8"))["classes"]]
+    return [str(name) for name in _read_index(folder)["classes"]]
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    try:
+        index: dict[str, Any] = json.loads((folder / "index.json").read_text("utf-8"))
+    except FileNotFoundError:
+        hint = "make them with overfeat shards"
+        raise InputError(f"shards {folder}: no index.json there; {hint}") from None
+    return index
 
 
 def _read_sample(record: dict[str, Any]) -> EncodedSample:
