@@ -17,7 +17,7 @@ def test_the_bucket_holds_the_first_scenes_of_the_test_set(tmp_path):
     files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*"))
     assert files == ["scenes/test-000000.jpg", "scenes/test-000001.jpg", "scenes/test-000002.jpg"]
     expected = make_scene(split="test", seed=TEST_SEED, index=2).jpeg
-    assert (tmp_path / "scenes/000002.jpg").read_bytes() == expected
+    assert (tmp_path / "scenes/test-000002.jpg").read_bytes() == expected
 
 
 def test_every_photograph_is_copied_untouched_and_opens(tmp_path):

@@ -203,7 +203,8 @@ def test_a_key_that_comes_twice_is_refused(tmp_path):
         ({"count": 0}, "count is 0"),
         ({"samples_per_shard": 0}, "samples_per_shard is 0"),
         ({"seed": -1}, "seed is -1"),
-        ({"split": "test", "augment": 0.5}, "expected split 'train'"),
+        ({"augment": 1.5}, "augment is 1.5"),
+        ({"split": "test", "augment": 0.5}, "expected 'train'"),
     ],
 )
 def test_a_configuration_that_makes_no_sense_is_refused(changes, message):

@@ -52,7 +52,7 @@ def serve_script(monkeypatch: pytest.MonkeyPatch, *replies: Reply) -> Iterator[S
             if self.command != "HEAD":
                 self.wfile.write(reply.body)
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815 (the name that http.server calls)
 
         def do_PUT(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))

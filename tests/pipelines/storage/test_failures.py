@@ -44,17 +44,17 @@ FAILURES = [
     (refusal("InvalidBucketName"), InputError, ImageReason.NOT_FOUND, "check the name"),
     (refusal("AccessDenied"), StorageError, ImageReason.ACCESS_DENIED, "access denied"),
     (refusal("403"), StorageError, ImageReason.ACCESS_DENIED, "access denied"),
-    (refusal("InvalidAccessKeyId"), StorageError, ImageReason.ACCESS_DENIED, "AWS_ACCESS_KEY_ID"),
-    (refusal("SignatureDoesNotMatch"), StorageError, ImageReason.ACCESS_DENIED, "AWS_SECRET"),
-    (refusal("ExpiredToken"), StorageError, ImageReason.ACCESS_DENIED, "no valid credentials"),
-    (NoCredentialsError(), StorageError, ImageReason.ACCESS_DENIED, "FSSPEC_S3_ANON"),
+    (refusal("InvalidAccessKeyId"), StorageError, None, "AWS_ACCESS_KEY_ID"),
+    (refusal("SignatureDoesNotMatch"), StorageError, None, "AWS_SECRET"),
+    (refusal("ExpiredToken"), StorageError, None, "no valid credentials"),
+    (NoCredentialsError(), StorageError, None, "FSSPEC_S3_ANON"),
     (
         PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"),
         StorageError,
-        ImageReason.ACCESS_DENIED,
+        None,
         "missing: AWS_SECRET_ACCESS_KEY",
     ),
-    (ProfileNotFound(profile="x"), StorageError, ImageReason.ACCESS_DENIED, "AWS_PROFILE"),
+    (ProfileNotFound(profile="x"), StorageError, None, "AWS_PROFILE"),
     (refusal("SlowDown"), TransientStorageError, ImageReason.UNAVAILABLE, "run the same command"),
     (refusal("InternalError"), TransientStorageError, ImageReason.UNAVAILABLE, "did not answer"),
     (refusal("503"), TransientStorageError, ImageReason.UNAVAILABLE, "did not answer"),
@@ -84,6 +84,17 @@ FAILURES = [
     (NotADirectoryError(errno.ENOTDIR, "no"), InputError, ImageReason.NOT_FOUND, "not exist"),
     (OSError(errno.EIO, "I/O error"), StorageError, ImageReason.UNAVAILABLE, "I/O error"),
 ]
+"""Error, what it becomes, its reason in an image's row (None: it is no row but fails the job)."""
+
+
+def explain_both(error, reason):
+    """As an error of the job, and where it can be one as an image's."""
+    whole = explain(error, "s3://bucket/key")
+    if reason is None:
+        with pytest.raises(StorageError):
+            explain_image(error, "s3://bucket/key")
+        return [whole]
+    return [whole, explain_image(error, "s3://bucket/key")]
 
 
 @pytest.mark.parametrize(("error", "kind", "reason", "words"), FAILURES, ids=lambda v: str(v)[:30])
@@ -93,17 +104,26 @@ def test_a_failure_has_its_type_its_reason_and_a_sentence(error, kind, reason, w
     assert explained_error.exit_code == (2 if kind is InputError else 1)
     assert str(explained_error).startswith("s3://bucket/key: ")
     assert words in str(explained_error)
-    image_error = explain_image(error, "s3://bucket/key")
-    assert image_error.reason is reason
-    for shown in (explained_error, image_error):
+    for shown in explain_both(error, reason):
         assert "hidden" not in str(shown)
         assert "\n" not in str(shown)
         assert len(str(shown)) < 700
 
 
-@pytest.mark.parametrize("error", [case[0] for case in FAILURES], ids=lambda v: str(v)[:30])
-def test_what_crosses_processes_unpickles_as_it_was(error):
-    for original in (explain(error, "s3://bucket/key"), explain_image(error, "s3://bucket/key")):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(case[0], case[2]) for case in FAILURES if case[2] is not None],
+    ids=lambda v: str(v)[:30],
+)
+def test_a_failure_of_one_image_has_its_reason(error, reason):
+    assert explain_image(error, "s3://bucket/key").reason is reason
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"), [(case[0], case[2]) for case in FAILURES], ids=lambda v: str(v)[:30]
+)
+def test_what_crosses_processes_unpickles_as_it_was(error, reason):
+    for original in explain_both(error, reason):
         copy = pickle.loads(pickle.dumps(original))
         assert type(copy) is type(original)
         assert copy.args == original.args

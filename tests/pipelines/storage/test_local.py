@@ -75,7 +75,7 @@ def test_a_broken_link_is_listed_and_not_found(tmp_path):
     assert answer.reason is ImageReason.NOT_FOUND
 
 
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(20, method="thread")
 def test_a_named_pipe_is_not_listed_and_does_not_block_a_reader(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     assert list(storage.iter_objects(str(tmp_path))) == []

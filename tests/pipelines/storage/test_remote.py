@@ -11,7 +11,7 @@ from fsspec.implementations.http import HTTPFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pipelines import storage
-from pipelines.errors import ImageError, ImageReason, InputError, StorageError
+from pipelines.errors import ImageError, ImageReason, InputError, TransientStorageError
 from pipelines.storage.objects import CreateUnsupportedError
 from pipelines.storage.remote import RemoteStore
 
@@ -24,13 +24,13 @@ def memory():
 
 @pytest.fixture
 def web():
-    """A store over a plain web server, which answers by path: found, busy once, forbidden, absent."""
+    """A store over a web server that answers by path: found, busy at first, forbidden, absent."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append((self.command, self.path))
-            busy = self.path == "/busy.jpg" and len(asked) < 2
+            busy = self.path == "/busy.jpg" and len(asked) < 4
             status = {"/secret.jpg": 403, "/absent.jpg": 404}.get(self.path, 503 if busy else 200)
             self.send_response(status)
             self.send_header("ETag", '"v1"')
@@ -39,7 +39,7 @@ def web():
             if self.command == "GET":
                 self.wfile.write(b"data")
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815 (the name that http.server calls)
 
         def log_message(self, *args: object) -> None:
             pass
@@ -171,6 +171,11 @@ def test_https_has_no_listing_and_cannot_be_written():
         RemoteStore("https").create("https://127.0.0.1:1/x", b"x", scratch=None)
 
 
-def test_an_unreachable_web_server_is_a_storage_error():
-    with pytest.raises(StorageError, match=r"127\.0\.0\.1:1/x"):
-        storage.read_bytes("https://127.0.0.1:1/x")
+def test_an_unreachable_web_server_is_not_an_absent_object(monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    for ask in (storage.read_bytes, storage.exists):
+        with pytest.raises(TransientStorageError, match=r"127\.0\.0\.1:1/x"):
+            ask("https://127.0.0.1:1/x")
+    (answer,) = storage.read_objects([storage.ObjectInfo(uri="https://127.0.0.1:1/x")])
+    assert isinstance(answer, ImageError)
+    assert answer.reason is ImageReason.UNAVAILABLE

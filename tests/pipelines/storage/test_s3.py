@@ -1,4 +1,4 @@
-"""What is special about S3: pages, folder keys, conditional puts, credentials, retries, processes?"""
+"""What is special about S3: pages, folder keys, conditional puts, credentials and retries?"""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_creation_is_refused_by_the_store_and_not_by_looking_first(moto_bucket
     assert storage.read_bytes(f"s3://{moto_bucket}/x") == b"first"
 
 
-def test_a_store_that_honours_conditions_is_told_from_one_that_does_not(moto_bucket, monkeypatch):
+def test_a_store_that_honours_conditions_is_told_from_one_that_does_not(moto_bucket):
     assert storage.supports_create_if_absent(f"s3://{moto_bucket}/.tmp")
 
 
@@ -165,15 +165,13 @@ def test_wrong_keys_are_a_sentence_without_the_keys(s3_bucket, monkeypatch, name
         lambda: storage.write_bytes(uri, b"x"),
         lambda: storage.create_bytes(uri, b"x"),
         lambda: storage.delete([uri]),
+        lambda: read_one(uri),
     ):
         with pytest.raises(StorageError, match=r"no valid credentials|access denied") as caught:
             ask()
         assert caught.value.exit_code == 1
         for secret in (os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]):
             assert secret not in str(caught.value)
-    answer = read_one(uri)
-    assert isinstance(answer, ImageError)
-    assert answer.reason is ImageReason.ACCESS_DENIED
 
 
 def test_no_credentials_at_all_are_a_sentence(s3_bucket, monkeypatch):

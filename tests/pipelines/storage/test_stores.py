@@ -145,7 +145,17 @@ def test_an_odd_key_is_listed_and_read_literally(store_root, names):
     ],
 )
 def test_a_glob_is_matched_here(store_root, pattern, expected):
-    put(store_root, *("photos/a.jpg", "photos/a.txt", "photos/b[1].jpg", "photos/2026/c.jpg", "p"))
+    put(
+        store_root,
+        *(
+            "photos/a.jpg",
+            "photos/a.txt",
+            "photos/b[1].jpg",
+            "photos/2026/c.jpg",
+            "p",
+            "photos/d.jpg.bak",
+        ),
+    )
     found = storage.iter_glob(storage.join_uri(store_root, pattern))
     assert [storage.relative_to(info.uri, store_root) for info in found] == expected
 
