@@ -56,7 +56,7 @@ class Progress:
         self._speaker.join()
         if self._bar is not None:
             self._bar.close()
-        else:
+        elif error is None:
             logger.info("%s", self.line(self._note))
 
     def advance(self, count: int, note: str = "") -> None:

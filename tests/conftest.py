@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import uuid
+import warnings
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -79,3 +81,25 @@ def store_root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     root = tmp_path / "store"
     root.mkdir()
     return str(root)
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(s3_server: S3Server) -> Iterator[None]:
+    """One Ray for the whole session, in whose workers the S3 server is known too."""
+    import ray
+    from ray.data import DataContext
+
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Ray warns of its own settings
+        for name, value in s3_server.environment().items():
+            patch.setenv(name, value)
+        ray.init(
+            num_cpus=3,
+            num_gpus=0,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+        DataContext.get_current()
+    yield
+    ray.shutdown()

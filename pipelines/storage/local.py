@@ -97,7 +97,8 @@ class LocalStore:
                 return False
             except OSError as error:
                 failure = CreateUnsupportedError(f"{uri}: this file system has no hard links")
-                raise (failure if error.errno in _NO_HARD_LINKS else error) from error
+                # Not `from error`: who follows an error that is its own cause never ends.
+                raise (failure if error.errno in _NO_HARD_LINKS else error) from error.__cause__
             _sync_folder(final.parent)
         return True
 

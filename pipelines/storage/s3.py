@@ -146,7 +146,8 @@ class S3Store:
                 if isinstance(error, FileExistsError) or code in {"PreconditionFailed", "412"}:
                     return False
                 failure = CreateUnsupportedError(f"{uri}: the store has no conditional put")
-                raise (failure if code in {"NotImplemented", "501"} else error) from error
+                # Not `from error`: who follows an error that is its own cause never ends.
+                raise (failure if code in {"NotImplemented", "501"} else error) from error.__cause__
         return True
 
     def delete(self, uris: Iterable[str]) -> None:

@@ -17,6 +17,7 @@ from overfeat.checkpoint import CHANNELS, Normalization
 from overfeat.geometry import map_size, window_boxes
 from overfeat.scales import Canvas, Placement, place, render
 from overfeat.targets import TargetConfig, assign_targets
+from pipelines.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +38,19 @@ class CropConfig:
     """Least and largest longer side of the object of a portrait, as a part of the window's side."""
     portrait_spread: float = 0.05
     """How far from the object's centre portraits are centred, as a part of the side."""
+
+    def __post_init__(self) -> None:
+        for name in ("scale_jitter", "spread", "colour_jitter", "portrait_spread"):
+            if not getattr(self, name) >= 0:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag}: received {getattr(self, name)}, expected at least 0")
+        if not 0 <= self.object_share <= 1:
+            raise InputError(f"--object-share: received {self.object_share}, expected from 0 to 1")
+        least, largest = self.portrait_fill
+        if not 0 < least <= largest:
+            raise InputError(
+                f"--portrait-fill: received {least} {largest}, expected above 0, the least first"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

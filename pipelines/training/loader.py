@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import webdataset
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from pipelines.errors import InputError
 from pipelines.images import ImageLimits, decode_image
@@ -62,14 +62,13 @@ def read_samples(folder: Path, split: str) -> list[EncodedSample]:
     """
     # The index, not a glob: a killed run can have left shards that belong to nothing.
     shards = [
-        str(folder / shard["name"])
+        folder / shard["name"]
         for shard in _read_index(folder)["shards"]
         if shard["split"] == split
     ]
     if not shards:
         raise InputError(f"shards {folder}: no split {split!r} there; make it with overfeat shards")
-    records = webdataset.WebDataset(shards, shardshuffle=False)
-    return [_read_sample(record) for record in records]
+    return [_read_sample(record) for shard in shards for record in _iter_records(shard)]
 
 
 def read_classes(folder: Path) -> list[str]:
@@ -94,6 +93,12 @@ def _read_index(folder: Path) -> dict[str, Any]:
         hint = "make them with overfeat shards"
         raise InputError(f"shards {folder}: no index.json there; {hint}") from None
     return index
+
+
+def _iter_records(shard: Path) -> Iterator[dict[str, Any]]:
+    # Not `WebDataset`: it leaves files open, and takes braces in a folder's name for a range.
+    with shard.open("rb") as stream:
+        yield from group_by_keys(tar_file_expander([{"url": str(shard), "stream": stream}]))
 
 
 def _read_sample(record: dict[str, Any]) -> EncodedSample:

@@ -88,7 +88,17 @@ class TrainConfig:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag}: received {getattr(self, name)}, expected above 0")
         if not 0 <= self.averaging < 1:
-            raise InputError(f"averaging: received {self.averaging}, expected from 0 to below 1")
+            raise InputError(f"--averaging: received {self.averaging}, expected from 0 to below 1")
+        if not 0 <= self.portrait_share <= 1 or not self.weight_decay >= 0:
+            raise InputError(
+                f"--portrait-share and --weight-decay: received {self.portrait_share} and "
+                f"{self.weight_decay}, expected from 0 to 1 and at least 0"
+            )
+        window = get_architecture(self.architecture).window
+        if self.crops.side < window:
+            raise InputError(
+                f"--side: received {self.crops.side}, expected at least {window}, a window"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -65,6 +65,13 @@ def test_the_last_line_comes_however_soon(clock, caplog):
     ]
 
 
+def test_an_error_has_the_last_word(clock, caplog):
+    caplog.set_level(logging.INFO)
+    with pytest.raises(KeyError), Progress(20, unit="images"):
+        raise KeyError
+    assert not caplog.records
+
+
 def test_nothing_speaks_after_the_end(clock, caplog, monkeypatch):
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
     caplog.set_level(logging.INFO)

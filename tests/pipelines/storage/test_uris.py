@@ -70,6 +70,7 @@ def test_links_are_kept_and_dots_follow_them(tmp_path):
         ("s3://bucket/x.jpg?X-Amz-Signature=hidden", "query string"),
         ("https://host/x.jpg?hidden", "query string"),
         ("s3://user:hidden@bucket/x", "credentials"),
+        ("s3://user:hid/hidden@bucket/x", "credentials"),
         ("https://hidden@host/x", "credentials"),
         ("abfs://user:hidden@account/x", "credentials"),
     ],

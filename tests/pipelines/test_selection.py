@@ -1,0 +1,213 @@
+"""Which objects does a run take, and which inputs does it refuse?"""
+
+from __future__ import annotations
+
+import itertools
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import storage
+from pipelines.errors import InputError
+from pipelines.images import IMAGE_SUFFIXES
+from pipelines.selection import SelectionCounts, select_images
+
+
+def put(root, *names):
+    for name in names:
+        storage.write_bytes(storage.join_uri(root, name), b"any bytes")
+
+
+def select(images, *, output="/nowhere", suffixes=IMAGE_SUFFIXES):
+    """URIs of the images, and how many objects were skipped."""
+    counts = SelectionCounts()
+    found = select_images(
+        storage.resolve_uri(images), output=output, suffixes=suffixes, counts=counts
+    )
+    return [info.uri for info in found], counts.skipped
+
+
+def select_names(root, images, **options):
+    uris, skipped = select(storage.join_uri(root, images), **options)
+    return [storage.relative_to(uri, root) for uri in uris], skipped
+
+
+def put_list(root, name, text):
+    uri = storage.join_uri(root, name)
+    storage.write_bytes(uri, text.encode() if isinstance(text, str) else text)
+    return uri
+
+
+def encode_parquet(**columns):
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue().to_pybytes()
+
+
+def refusal(images, **options):
+    with pytest.raises(InputError) as error:
+        select(images, **options)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_a_prefix_gives_the_images_below_it_in_key_order(store_root):
+    put(store_root, "in/b.jpg", "in/a/z.png", "in/a.jpg", "in-old/c.jpg")
+    assert select_names(store_root, "in") == (["in/a.jpg", "in/a/z.png", "in/b.jpg"], 0)
+
+
+def test_suffixes_match_in_any_case_and_the_rest_is_counted(store_root):
+    put(store_root, "in/a.JPG", "in/b.JpEg", "in/c.txt", "in/d.jpg.bak", "in/jpg", "in/e.TIFF")
+    assert select_names(store_root, "in") == (["in/a.JPG", "in/b.JpEg", "in/e.TIFF"], 3)
+
+
+def test_other_suffixes_may_be_asked_for_in_any_case(store_root):
+    put(store_root, "in/a.JPG", "in/b.dat")
+    assert select_names(store_root, "in", suffixes=(".DAT",)) == (["in/b.dat"], 1)
+
+
+def test_a_glob_gives_what_it_matches(store_root):
+    put(store_root, "in/1/a.jpg", "in/2/b.jpg", "in/2/c/d.jpg", "in/2/e.txt")
+    assert select_names(store_root, "in/*/*") == (["in/1/a.jpg", "in/2/b.jpg"], 1)
+    assert select_names(store_root, "in/**/*.jpg")[0] == [
+        "in/1/a.jpg",
+        "in/2/b.jpg",
+        "in/2/c/d.jpg",
+    ]
+
+
+def test_a_folder_with_brackets_in_its_name_is_no_glob(store_root):
+    put(store_root, "trip[1]/a.jpg", "trip1/b.jpg")
+    assert select_names(store_root, "trip[1]") == (["trip[1]/a.jpg"], 0)
+
+
+def test_brackets_are_a_glob_where_no_folder_has_that_name(store_root):
+    put(store_root, "trip1/a.jpg", "trip2/b.jpg", "trip3/c.jpg")
+    assert select_names(store_root, "trip[12]/*") == (["trip1/a.jpg", "trip2/b.jpg"], 0)
+
+
+def test_one_image_may_be_named(store_root):
+    put(store_root, "in/a.jpg", "in/a.jpg.png")
+    assert select_names(store_root, "in/a.jpg") == (["in/a.jpg"], 0)
+
+
+def test_the_output_inside_the_images_is_left_out_and_its_namesake_is_not(store_root):
+    put(store_root, "in/a.jpg", "in/out/images/b.jpg", "in/out-2/c.jpg", "in/out.jpg")
+    for end in ("", "/"):
+        output = storage.join_uri(store_root, "in", "out") + end
+        found, skipped = select_names(store_root, "in", output=output)
+        assert found == ["in/a.jpg", "in/out-2/c.jpg", "in/out.jpg"]
+        assert skipped == 0
+
+
+@pytest.mark.parametrize("images", ["", "/in", "/in/*.jpg"])
+def test_images_inside_the_output_are_refused(store_root, images):
+    put(store_root, "in/a.jpg")
+    assert "choose another output" in refusal(store_root + images, output=store_root)
+
+
+def test_a_missing_folder_is_refused(tmp_path):
+    assert str(tmp_path / "absent") in refusal(str(tmp_path / "absent"))
+    assert "does not exist" in refusal(str(tmp_path / "absent" / "*.jpg"))
+
+
+@pytest.mark.s3
+def test_a_missing_bucket_is_refused(s3_bucket):
+    for images in ("s3://no-such-bucket/in", "s3://no-such-bucket/*.jpg"):
+        assert "no-such-bucket" in refusal(images)
+
+
+@pytest.mark.s3
+def test_a_folder_key_is_skipped(moto_bucket):
+    root = f"s3://{moto_bucket}"
+    put(root, "in/", "in/sub.jpg/", "in/sub.jpg/a.jpg")
+    assert select_names(root, "in") == (["in/sub.jpg/a.jpg"], 2)
+
+
+def test_a_selection_is_streamed(store_root):
+    put(store_root, *(f"in/{number}.jpg" for number in range(5)), "in/z.txt")
+    counts = SelectionCounts()
+    uri = storage.resolve_uri(storage.join_uri(store_root, "in"))
+    found = select_images(uri, output="/nowhere", suffixes=IMAGE_SUFFIXES, counts=counts)
+    assert len(list(itertools.islice(found, 2))) == 2
+    assert counts.skipped == 0
+    assert len(list(found)) == 3
+    assert counts.skipped == 1
+
+
+@pytest.mark.parametrize("name", ["list.txt", "LIST.TXT"])
+def test_a_text_list_is_taken_as_it_stands(store_root, name):
+    entries = ["s3://bucket/b.jpg", "s3://bucket/no-suffix", "s3://bucket/ a.jpg"]
+    uri = put_list(store_root, name, "\r\n".join(entries) + "\n\n")
+    assert select(uri) == (entries, 0)
+
+
+def test_a_parquet_list_may_tell_size_and_etag(store_root):
+    entries = ["s3://bucket/b.jpg", "s3://bucket/a.jpg"]
+    data = encode_parquet(image=entries, size=[5, None], etag=["x", None], other=[1, 2])
+    uri = put_list(store_root, "list.parquet", data)
+    found = select_images(uri, output="/nowhere", suffixes=(), counts=SelectionCounts())
+    assert [(info.uri, info.size, info.etag) for info in found] == [
+        ("s3://bucket/b.jpg", 5, "x"),
+        ("s3://bucket/a.jpg", 0, ""),
+    ]
+
+
+def test_local_entries_of_a_local_list_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    uri = put_list(str(tmp_path), "list.txt", "photos/a.jpg\nfile:///b.jpg\n/what?.jpg\n")
+    assert select(uri)[0] == [str(tmp_path / "photos" / "a.jpg"), "/b.jpg", "/what?.jpg"]
+
+
+def test_a_duplicate_in_a_list_is_refused_with_its_place(store_root):
+    uri = put_list(store_root, "list.txt", "s3://b/x.jpg\ns3://b/y.jpg\nS3://b/x.jpg\n")
+    message = refusal(uri)
+    assert "entry 3" in message
+    assert "s3://b/x.jpg stands there twice" in message
+
+
+@pytest.mark.parametrize("entry", ["s3://b/x.jpg?", "s3://b/x.jpg?hunter2"])
+def test_a_query_string_in_a_list_is_refused_and_not_repeated(store_root, entry):
+    message = refusal(put_list(store_root, "list.txt", f"s3://b/a.jpg\n{entry}\n"))
+    assert "entry 2" in message
+    assert "query string" in message
+    assert "hunter2" not in message
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "https://h/x.jpg?X-Amz-Signature=hunter2",
+        "s3://b/x.jpg?versionId=hunter2",
+        "s3://u:hunter2@b/x",
+    ],
+)
+def test_a_signed_uri_in_a_list_is_refused_and_not_repeated(store_root, entry):
+    assert "hunter2" not in refusal(put_list(store_root, "list.txt", f"{entry}\n"))
+
+
+@pytest.mark.s3
+def test_a_local_path_in_a_remote_list_is_refused(s3_bucket):
+    for entry in ("/etc/secret.jpg", "file:///etc/secret.jpg", "secret.jpg"):
+        uri = put_list(f"s3://{s3_bucket}", "list.txt", f"s3://b/x.jpg\n{entry}\n")
+        message = refusal(uri)
+        assert "entry 2" in message
+        assert "local path" in message
+
+
+def test_a_missing_list_is_refused(store_root):
+    for name in ("absent.txt", "absent.parquet"):
+        assert "no such object" in refusal(storage.join_uri(store_root, name))
+
+
+def test_a_list_that_is_no_list_is_refused(store_root):
+    other = encode_parquet(uri=["s3://b/x.jpg"])
+    assert "expected one named image" in refusal(put_list(store_root, "a.parquet", other))
+    assert "not a Parquet file" in refusal(put_list(store_root, "b.parquet", "text"))
+    assert "not UTF-8" in refusal(put_list(store_root, "c.txt", b"\xff\xfe"))
+
+
+def test_an_empty_list_gives_nothing(store_root):
+    assert select(put_list(store_root, "list.txt", "\n\n")) == ([], 0)

@@ -1,0 +1,129 @@
+"""Are the files of the tables those of the contract, readable without us?"""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import storage
+from pipelines.tables import (
+    BOXES_SCHEMA,
+    IMAGES_SCHEMA,
+    Provenance,
+    encode_table,
+    read_notes,
+    slice_name,
+    slice_number,
+)
+
+# The contract, column by column: name, type, whether it may be null.
+IMAGES_CONTRACT = """
+image string, slice int32, etag string, size int64, width int32?, height int32?, status string,
+error_type string?, error string?, n_boxes int32, truncated_boxes bool,
+labels list<element: string>, scores list<element: float>, fingerprint string
+"""
+BOXES_CONTRACT = """
+image string, box int32, label_id int32, label string, score float, evidence float, x_min float,
+y_min float, x_max float, y_max float, n_windows int32
+"""
+PROVENANCE = Provenance(fingerprint="0123456789abcdef", generation=7)
+BOX = {
+    "image": "s3://b/x.jpg", "box": 0, "label_id": 1, "label": "bee", "score": 0.5, "evidence": 2.5,
+    "x_min": 1.0, "y_min": 2.0, "x_max": 3.0, "y_max": 4.0, "n_windows": 3,
+}  # fmt: skip
+
+
+def describe(schema):
+    words = [f"{field.name} {field.type}{'?' * field.nullable}" for field in schema]
+    return ", ".join(words).replace("item", "element")
+
+
+def make_boxes(*rows):
+    return pa.Table.from_pylist(list(rows), BOXES_SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("schema", "contract"), [(IMAGES_SCHEMA, IMAGES_CONTRACT), (BOXES_SCHEMA, BOXES_CONTRACT)]
+)
+@pytest.mark.parametrize("source", ["code", "file"])
+def test_columns_are_those_of_the_contract(schema, contract, source):
+    if source == "file":
+        empty = schema.empty_table()
+        schema = pq.read_schema(pa.BufferReader(encode_table(empty, schema, PROVENANCE)))
+    assert describe(schema) == " ".join(contract.split())
+
+
+def test_a_file_is_compressed_with_zstd():
+    file = pq.ParquetFile(pa.BufferReader(encode_table(make_boxes(BOX), BOXES_SCHEMA, PROVENANCE)))
+    group = file.metadata.row_group(0)
+    kinds = {group.column(number).compression for number in range(file.metadata.num_columns)}
+    assert kinds == {"ZSTD"}
+
+
+def test_the_same_rows_give_the_same_bytes():
+    one, other = (encode_table(make_boxes(BOX), BOXES_SCHEMA, PROVENANCE) for _ in range(2))
+    assert one == other
+
+
+def test_the_metadata_say_where_a_file_belongs(store_root):
+    uri = storage.join_uri(store_root, "x.parquet")
+    storage.write_bytes(uri, encode_table(make_boxes(), BOXES_SCHEMA, PROVENANCE, counts="{}"))
+    assert read_notes(uri) == {
+        "schema_version": "1", "fingerprint": "0123456789abcdef", "generation": "7", "counts": "{}",
+    }  # fmt: skip
+
+
+def test_columns_come_in_the_order_of_the_contract_and_no_others():
+    turned = make_boxes(BOX).select(BOXES_SCHEMA.names[::-1]).append_column("x", pa.array([1]))
+    table = pq.read_table(pa.BufferReader(encode_table(turned, BOXES_SCHEMA, PROVENANCE)))
+    assert table.column_names == BOXES_SCHEMA.names
+    assert table.to_pylist() == [BOX]
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("label", None), ("n_windows", 2**40), ("label_id", "bee")]
+)
+def test_a_value_that_does_not_fit_is_an_error(column, value):
+    types = {"n_windows": pa.int64(), "label_id": pa.string()}
+    position = BOXES_SCHEMA.get_field_index(column)
+    wrong = pa.array([value], types.get(column, pa.string()))
+    table = make_boxes(BOX).set_column(position, column, wrong)
+    with pytest.raises((pa.ArrowInvalid, ValueError)):
+        encode_table(table, BOXES_SCHEMA, PROVENANCE)
+
+
+def test_a_file_without_rows_is_read_together_with_others(tmp_path):
+    for number, rows in enumerate(([], [BOX], [])):
+        data = encode_table(make_boxes(*rows), BOXES_SCHEMA, PROVENANCE)
+        (tmp_path / slice_name(number)).write_bytes(data)
+    frame = pd.read_parquet(tmp_path)
+    assert frame.to_dict("records") == [BOX]
+    assert str(frame["n_windows"].dtype).lower().startswith("int32")
+
+
+@pytest.mark.parametrize("number", [0, 7, 999_999, 1_000_000])
+def test_the_number_of_a_slice_is_read_from_its_name(number):
+    assert re.fullmatch(r"slice-\d{6,}\.parquet", slice_name(number))
+    assert slice_number(slice_name(number)) == number
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "slice-1.parquet",
+        "slice-000001.parquet.tmp",
+        "slice--00001.parquet",
+        "slice-.parquet",
+        "part-000001.parquet",
+        "slice-0000001.parquet",
+        "000001",
+        "slice-\u0660\u0660\u0660\u0660\u0660\u0661.parquet",
+        "",
+    ],
+)
+def test_other_names_are_no_slices(name):
+    assert slice_number(name) is None
