@@ -23,7 +23,7 @@ def make_trained_network():
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
         for _ in range(3):
             network.train()(2 + 3 * torch.randn(2, 3, 245, 245, generator=generator))
     return network.eval()
