@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 from jobs.annotate import describe
 from jobs.entrypoint import Result, run_command
-from pipelines.demo import DemoConfig, run_demo
+from pipelines.demo import SURE, DemoConfig, run_demo
 
 
 def run(config: DemoConfig) -> Result:
@@ -35,7 +35,7 @@ def run(config: DemoConfig) -> Result:
             ">>> boxes.sort_values('evidence', ascending=False).head(10)",
             report.table,
             "",
-            ">>> sure = boxes.query('score >= 0.9')",
+            f">>> sure = boxes.query({SURE!r})",
             ">>> sure.groupby('label')['image'].agg(boxes='size', images='nunique')",
             report.labels,
             "",

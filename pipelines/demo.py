@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pandas as pd
 
@@ -16,6 +17,9 @@ from pipelines.annotate.run import AnnotateReport, annotate
 from pipelines.errors import InputError
 from pipelines.report import ReportConfig, write_report
 from pipelines.sample_bucket import write_sample_bucket
+
+SURE: Final = "score >= 0.9"
+"""Which boxes the labels are counted over, as a query of pandas."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,7 +119,5 @@ def _show_boxes(boxes: pd.DataFrame) -> str:
 
 
 def _count_labels(boxes: pd.DataFrame) -> str:
-    counts = (
-        boxes.query("score >= 0.5").groupby("label")["image"].agg(boxes="size", images="nunique")
-    )
+    counts = boxes.query(SURE).groupby("label")["image"].agg(boxes="size", images="nunique")
     return counts.to_string()

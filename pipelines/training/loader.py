@@ -62,9 +62,7 @@ def read_samples(folder: Path, split: str) -> list[EncodedSample]:
     """
     # The index, not a glob: a killed run can have left shards that belong to nothing.
     shards = [
-        folder / shard["name"]
-        for shard in _read_index(folder)["shards"]
-        if shard["split"] == split
+        folder / shard["name"] for shard in _read_index(folder)["shards"] if shard["split"] == split
     ]
     if not shards:
         raise InputError(f"shards {folder}: no split {split!r} there; make it with overfeat shards")

@@ -33,9 +33,7 @@ def draw_brightness(image, rng, step):
 
 def draw_steps(scenes, *, steps, batch_size=4, seed=1):
     samples = read_samples(scenes, "train")
-    batches = iter_batches(
-        samples, draw_brightness, steps=steps, batch_size=batch_size, seed=seed
-    )
+    batches = iter_batches(samples, draw_brightness, steps=steps, batch_size=batch_size, seed=seed)
     return [batch.canvases[:, 0, 0] for batch in batches]
 
 
