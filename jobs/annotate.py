@@ -33,7 +33,8 @@ def run(config: AnnotateConfig) -> Result:
         left = "unknown" if plan.seconds is None else format_seconds(plan.seconds)
         text = (
             f"{plan.images:,} images, {plan.size_bytes:,} bytes, {plan.slices:,} slices; "
-            f"about {left} with {plan.workers} workers (measured on {plan.measured_images} images)"
+            f"about {left} after start-up with {plan.workers} workers "
+            f"(measured on {plan.measured_images} images)"
         )
         return Result(values=asdict(plan), text=text)
     report = annotate(config)
@@ -61,10 +62,15 @@ def describe(report: AnnotateReport) -> str:
     lines = [
         read,
         f"images  {report.images:>10,}  in {report.slices:,} slices",
-        f"failed  {report.failed:>10,}  {reasons}".rstrip(),
+        f"failed  {report.failed:>10,}  {f'({reasons})' if reasons else ''}".rstrip(),
         f"boxes   {report.boxes:>10,}",
         f"tables in {report.output}",
     ]
+    if report.failed_too_many:
+        lines.append(
+            "more images failed than --max-failed-ratio allows (exit code 3); all rows are there, "
+            "the failed ones with their reasons in images.error_type"
+        )
     return "\n".join(lines)
 
 

@@ -10,10 +10,13 @@ import io
 import itertools
 import json
 import logging
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, TypeVar
+from types import FrameType
+from typing import Annotated, Final, NoReturn, TypeVar
 
 import tyro
 
@@ -74,7 +77,8 @@ def run_command(
     try:
         config, output = _parse(config_type, name=name, description=description, args=args)
         _set_up_logging(verbose=output.verbose)
-        result = run(config)
+        with _termination_as_interrupt():
+            result = run(config)
     except PipelineError as error:
         return _complain(error)
     except KeyboardInterrupt:
@@ -120,6 +124,23 @@ def _unbox(text: str) -> str:
     parts = itertools.groupby(rows, key=lambda row: not row.strip("─"))
     sentences = [" ".join(part).removesuffix(".") for is_rule, part in parts if not is_rule]
     return "; ".join(part for part in sentences if not part.startswith("For full helptext"))
+
+
+@contextlib.contextmanager
+def _termination_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM, which schedulers send, end a command as Ctrl-C does."""
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _complain(error: PipelineError) -> int:

@@ -44,7 +44,7 @@ def describe(status: Status) -> str:
     lines = [
         f"slices  {status.slices_done:,} of {status.slices:,}",
         f"images  {status.images_done:,} of {status.images:,}",
-        f"failed  {status.failed:,} {reasons}".rstrip(),
+        f"failed  {status.failed:,} {f'({reasons})' if reasons else ''}".rstrip(),
         f"boxes   {status.boxes:,}",
         f"rate    {rate}",
         f"left    {left}",

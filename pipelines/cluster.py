@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -53,17 +54,22 @@ def join_cluster(address: str | None) -> Iterator[bool]:
             yield False
         return
     known = address or os.environ.get("RAY_ADDRESS")
+    on_termination = signal.getsignal(signal.SIGTERM)
     try:
         if known:
             _check_address(known)
             ray.init(address=known, log_to_driver=False, logging_level=logging.ERROR)
         else:
+            # Each actor pool of Ray Data logs an "error" that warns of a lost driver (2.60).
+            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
             ray.init(
                 address="local",
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
+        # Ray's own handler ends the process with a dump of its C++ stack.
+        signal.signal(signal.SIGTERM, on_termination)
     except (OSError, ValueError, RuntimeError) as error:
         words = _lines(error)[0]
         if not known:

@@ -107,15 +107,9 @@ def _make_bucket(config: DemoConfig) -> Path:
 
 
 def _show_boxes(boxes: pd.DataFrame) -> str:
-    """Show the boxes with the most evidence, with file names instead of whole paths."""
-    best = boxes.sort_values("evidence", ascending=False).head(10)
-    names = best["image"].map(lambda uri: Path(uri).name)
-    columns = ["label", "score", "evidence", "x_min", "y_min", "x_max", "y_max", "n_windows"]
-    # float32 would print its last bits.
-    numbers = dict.fromkeys(best[columns].select_dtypes("float32").columns, "float64")
-    shown = best[columns].astype(numbers).round(2)
-    shown.insert(0, "image", names)
-    return shown.to_string(index=False)
+    best = boxes.nlargest(10, "evidence")
+    best["image"] = best["image"].str.split("/").str[-1]
+    return best.to_string(index=False, float_format="%.2f")
 
 
 def _count_labels(boxes: pd.DataFrame) -> str:

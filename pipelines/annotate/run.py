@@ -84,6 +84,8 @@ def annotate(config: AnnotateConfig) -> AnnotateReport:
     output = storage.resolve_uri(config.output)
     files = fetch_checkpoint(config.weights)
     resolve_scales(config, files.config)
+    # Says at once that the output's bucket does not exist.
+    storage.list_names(output)
     counts = SelectionCounts()
     first = _peek_images(config, output, counts)
     with join_cluster(config.address) as is_ours:

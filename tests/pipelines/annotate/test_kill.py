@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -24,6 +25,7 @@ from tests.builders import (
     run_command,
     write_pictures,
 )
+from tests.pipelines.annotate.processes import find_family, kill_all
 
 ROOT = Path(__file__).parents[3]
 SLICES = 12
@@ -31,35 +33,26 @@ SLICES = 12
 
 def kill_in_the_middle(config, log):
     """Start a driver with a Ray of its own; SIGKILL them all once two slices are committed."""
-    from psutil import Process, wait_procs  # comes with Ray
-
     name, *flags = annotate_flags(config)
     command = [sys.executable, "-m", f"jobs.{name}", *flags]
     with log.open("wb") as output:
         driver = subprocess.Popen(
             command, cwd=ROOT, stdout=output, stderr=output, start_new_session=True
         )
-    deadline = time.monotonic() + 200
     family = []
-    while len(committed := list_committed(config.output)) < 2 and time.monotonic() < deadline:
-        assert driver.poll() is None, log.read_text()
-        if committed or not family:
-            family = [Process(driver.pid), *Process(driver.pid).children(recursive=True)]
-        time.sleep(0.01)
-    os.killpg(driver.pid, signal.SIGKILL)
-    family = [*family, *(child for one in family[1:] for child in children_of(one))]
-    for process in family:
-        # psutil compares start times: a pid that was given away again is left alone.
-        if process.is_running():
-            process.kill()
-    driver.wait()
-    _, alive = wait_procs(family, timeout=60)
-    assert not alive
+    try:
+        while len(committed := list_committed(config.output)) < 2:
+            assert driver.poll() is None, log.read_text()
+            if committed or not family:
+                family = find_family(driver.pid)
+            time.sleep(0.01)
+    finally:
+        # Its group first, all at once; then what Ray put into groups of its own.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(driver.pid, signal.SIGKILL)
+        kill_all([*family, *(child for one in family[1:] for child in find_family(one.pid)[1:])])
+        driver.wait()
     return len(list_committed(config.output))
-
-
-def children_of(process):
-    return process.children(recursive=True) if process.is_running() else []
 
 
 @pytest.mark.ray

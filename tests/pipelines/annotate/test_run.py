@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import threading
 import time
 from pathlib import Path
@@ -29,6 +28,7 @@ from tests.builders import (
     run_command,
     write_pictures,
 )
+from tests.pipelines.annotate.processes import find_detect_actors, kill_all
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -101,35 +101,27 @@ def test_a_run_goes_on_where_it_stood(tmp_path, checkpoint):
     assert_same_rows(config.output, plain)
 
 
-def find_detect_actors():
-    """Pids of the actors below this process: Ray names its workers after what they run."""
-    import ray  # noqa: F401 (it carries psutil)
-    from psutil import Process
-
-    workers = Process().children(recursive=True)
-    return [worker.pid for worker in workers if "DetectActor" in " ".join(worker.cmdline())]
-
-
 def test_a_killed_detect_actor_costs_no_row(tmp_path, checkpoint):
     write_pictures(str(tmp_path / "in"), 20)
     config = make_config(str(tmp_path), checkpoint, slice_size=2, scales=("317x389",))
     plain = str(tmp_path / "plain")
     annotate_without_ray(config, plain)
-    committed_at_kill = []
+    at_kill = {}
 
     def kill_detect_actors():
         deadline = time.monotonic() + 60
         while not list_committed(config.output) and time.monotonic() < deadline:
             time.sleep(0.01)
-        for actor in find_detect_actors():
-            os.kill(actor, signal.SIGKILL)
-            committed_at_kill.append(len(list_committed(config.output)))
+        actors = find_detect_actors(os.getpid())
+        at_kill.update(actors=len(actors), committed=len(list_committed(config.output)))
+        kill_all(actors)
 
     killer = threading.Thread(target=kill_detect_actors)
     killer.start()
     report = annotate(config)
     killer.join()
-    assert 1 <= min(committed_at_kill) < 10
+    assert at_kill["actors"] >= 1
+    assert 1 <= at_kill["committed"] < 10
     assert (report.images, report.slices_done) == (20, 10)
     assert_same_rows(config.output, plain)
 

@@ -177,6 +177,25 @@ def test_a_row_tells_size_etag_and_shape_of_the_bytes_that_were_read(store_root,
     assert (row["width"], row["height"]) == (128, 96)
 
 
+def test_an_image_of_a_list_without_sizes_gets_those_of_its_bytes(store_root, checkpoint):
+    uri = put(store_root, "in/a.jpg", JPEG)
+    listing = put(store_root, "list.txt", f"{uri}\n".encode())
+    config = make_config(store_root, checkpoint, images=listing)
+    do_slice(config, start_run(config, config.output))
+    (row,) = read_rows(config.output, "images").to_pylist()
+    (info,) = storage.iter_objects(uri)
+    assert (row["size"], row["etag"]) == (info.size, info.etag)
+
+
+def test_an_image_of_a_list_that_is_not_there_has_no_size_and_no_etag(store_root, checkpoint):
+    absent = storage.join_uri(store_root, "in/absent.jpg")
+    listing = put(store_root, "list.txt", f"{absent}\n".encode())
+    config = make_config(store_root, checkpoint, images=listing)
+    do_slice(config, start_run(config, config.output))
+    (row,) = read_rows(config.output, "images").to_pylist()
+    assert (row["error_type"], row["size"], row["etag"]) == ("not_found", 0, "")
+
+
 def test_boxes_lie_inside_the_image_and_rank_by_evidence(tmp_path, checkpoint):
     write_pictures(str(tmp_path / "in"), 8)
     config = make_config(str(tmp_path), checkpoint, score_threshold=0.01)
