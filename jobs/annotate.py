@@ -9,10 +9,9 @@ about 10 images a second with the shipped model (docs/benchmarks.md).
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 
-from jobs.entrypoint import DONE, TOO_MANY_FAILED, Result, run_command
+from jobs.entrypoint import DONE, TOO_MANY_FAILED, Result, make_main
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.dry_run import estimate
 from pipelines.annotate.run import AnnotateReport, annotate
@@ -74,16 +73,7 @@ def describe(report: AnnotateReport) -> str:
     return "\n".join(lines)
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        args: Flags; None for the process's own.
-
-    Returns:
-        The exit code.
-    """
-    return run_command(AnnotateConfig, run, name="annotate", description=__doc__ or "", args=args)
+main = make_main(AnnotateConfig, run, name="annotate", description=__doc__)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,10 @@ Writes demo-output/ (bucket, annotations, report.html) in under two minutes on t
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 
 from jobs.annotate import describe
-from jobs.entrypoint import Result, run_command
+from jobs.entrypoint import Result, make_main
 from pipelines.demo import SURE, DemoConfig, run_demo
 
 
@@ -47,16 +46,7 @@ def run(config: DemoConfig) -> Result:
     return Result(values=asdict(report), text=text)
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        args: Flags; None for the process's own.
-
-    Returns:
-        The exit code.
-    """
-    return run_command(DemoConfig, run, name="demo", description=__doc__ or "", args=args)
+main = make_main(DemoConfig, run, name="demo", description=__doc__)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,31 @@ class Result:
     """0, or 3 if more images failed than allowed."""
 
 
+def make_main(
+    config_type: type[_Config],
+    run: Callable[[_Config], Result],
+    *,
+    name: str,
+    description: str | None,
+) -> Callable[..., int]:
+    """Make the `main` of a job.
+
+    Args:
+        config_type: Dataclass that the flags are derived from.
+        run: The command.
+        name: Its name, for the help text.
+        description: What it does, for the help text.
+
+    Returns:
+        A function of the flags (by default the process's own) that returns the exit code.
+    """
+
+    def main(args: Sequence[str] | None = None) -> int:
+        return run_command(config_type, run, name=name, description=description or "", args=args)
+
+    return main
+
+
 def run_command(
     config_type: type[_Config],
     run: Callable[[_Config], Result],

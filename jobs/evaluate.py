@@ -8,10 +8,9 @@ Measures a model, or with --output the tables of a run. 500 digit scenes take ab
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 
-from jobs.entrypoint import Result, run_command
+from jobs.entrypoint import Result, make_main
 from pipelines.evaluate import EvaluateConfig, Evaluation, evaluate
 
 
@@ -49,16 +48,7 @@ def describe(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        args: Flags; None for the process's own.
-
-    Returns:
-        The exit code.
-    """
-    return run_command(EvaluateConfig, run, name="evaluate", description=__doc__ or "", args=args)
+main = make_main(EvaluateConfig, run, name="evaluate", description=__doc__)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,11 @@ The program and its weights are licensed for research only; get them from NYU yo
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from jobs.entrypoint import Result, run_command
+from jobs.entrypoint import Result, make_main
 from overfeat.import_weights import WeightFileError, import_nyu_weights
 from pipelines.errors import InputError
 
@@ -55,18 +54,7 @@ def run(config: ImportWeightsConfig) -> Result:
     return Result(values=dict(values), text=text)
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        args: Flags; None for the process's own.
-
-    Returns:
-        The exit code.
-    """
-    return run_command(
-        ImportWeightsConfig, run, name="import-weights", description=__doc__ or "", args=args
-    )
+main = make_main(ImportWeightsConfig, run, name="import-weights", description=__doc__)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,9 @@ Shows counts, labels, failures and pictures with their boxes; works on a run in 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 
-from jobs.entrypoint import Result, run_command
+from jobs.entrypoint import Result, make_main
 from pipelines.report import ReportConfig, write_report
 
 
@@ -29,16 +28,7 @@ def run(config: ReportConfig) -> Result:
     return Result(values=asdict(summary), text=text)
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        args: Flags; None for the process's own.
-
-    Returns:
-        The exit code.
-    """
-    return run_command(ReportConfig, run, name="report", description=__doc__ or "", args=args)
+main = make_main(ReportConfig, run, name="report", description=__doc__)
 
 
 if __name__ == "__main__":

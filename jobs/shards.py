@@ -8,10 +8,9 @@ Writes SPLIT-000000.tar and index.json. About 60 scenes a second on one core (me
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 
-from jobs.entrypoint import Result, run_command
+from jobs.entrypoint import Result, make_main
 from pipelines.progress import Progress
 from pipelines.shards.writer import ShardsConfig, write_shards
 
@@ -37,16 +36,7 @@ def run(config: ShardsConfig) -> Result:
     return Result(values=asdict(report), text=text)
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        args: Flags; None for the process's own.
-
-    Returns:
-        The exit code.
-    """
-    return run_command(ShardsConfig, run, name="shards", description=__doc__ or "", args=args)
+main = make_main(ShardsConfig, run, name="shards", description=__doc__)
 
 
 if __name__ == "__main__":

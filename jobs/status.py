@@ -8,10 +8,9 @@ Reads the manifest and the receipts; never disturbs the run.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 
-from jobs.entrypoint import Result, run_command
+from jobs.entrypoint import Result, make_main
 from pipelines.progress import format_seconds
 from pipelines.status import Status, StatusConfig, read_status
 
@@ -52,16 +51,7 @@ def describe(status: Status) -> str:
     return "\n".join(lines)
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        args: Flags; None for the process's own.
-
-    Returns:
-        The exit code.
-    """
-    return run_command(StatusConfig, run, name="status", description=__doc__ or "", args=args)
+main = make_main(StatusConfig, run, name="status", description=__doc__)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,9 @@ Writes model.safetensors and config.json. A step of 16 crops takes about 0.3 s o
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 
-from jobs.entrypoint import Result, run_command
+from jobs.entrypoint import Result, make_main
 from overfeat.losses import Loss
 from pipelines.progress import Progress, format_seconds
 from pipelines.training.loop import TrainConfig, train
@@ -39,16 +38,7 @@ def run(config: TrainConfig) -> Result:
     return Result(values=asdict(report), text=text)
 
 
-def main(args: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Args:
-        args: Flags; None for the process's own.
-
-    Returns:
-        The exit code.
-    """
-    return run_command(TrainConfig, run, name="train", description=__doc__ or "", args=args)
+main = make_main(TrainConfig, run, name="train", description=__doc__)
 
 
 if __name__ == "__main__":
