@@ -206,7 +206,7 @@ def test_a_report_is_written_for_people():
     text = describe(make_report())
     assert "read 1,000 images in 0:01:40 (10.0 images/s)" in text
     assert "1,200  in 10 slices" in text
-    assert "3  2 corrupt, 1 changed" in text
+    assert "3  (2 corrupt, 1 changed)" in text
     assert "tables in s3://b/out" in text
 
 
