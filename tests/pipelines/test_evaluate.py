@@ -115,9 +115,9 @@ def test_a_loose_box_is_found_at_the_low_thresholds_alone():
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """Pictures whose objects are what a model finds in most of them, and a bit aside in others."""
+    """Pictures whose objects are every other box that a model finds."""
     folder = tmp_path_factory.mktemp("scenes")
-    checkpoint = make_checkpoint(folder / "weights")
+    checkpoint = make_checkpoint(folder / "weights", scales=("245x245", "281x317"))
     model = open_model(make_config(str(folder), checkpoint))
     samples = []
     (folder / "in").mkdir()
@@ -127,10 +127,10 @@ def scenes(tmp_path_factory):
         found = model.detect(
             decode_image(image, ImageLimits()), PredictConfig(score_threshold=0.25)
         )
-        shift = 40 if number % 2 else 1
+        # Every other box is no object: then it matters how boxes are ranked.
         objects = tuple(
-            ObjectMetadata(label=int(label), box_xyxy=tuple((box + shift).tolist()))
-            for label, box in zip(found.label_ids, found.boxes_xyxy, strict=True)
+            ObjectMetadata(label=int(label), box_xyxy=tuple((box + 1).tolist()))
+            for label, box in zip(found.label_ids[::2], found.boxes_xyxy[::2], strict=True)
         )
         metadata = SampleMetadata(width=128, height=96, original_name=key, objects=objects)
         samples.append(Sample(key=key, image=image, extension="jpg", metadata=metadata))
@@ -160,7 +160,7 @@ def test_the_tables_of_a_run_and_its_model_measure_the_same(scenes, tmp_path):
     assert by_tables == by_model
     assert 0.2 < by_model.map_50 < 0.95
     assert by_model.images == 5
-    assert by_model.objects == by_model.boxes == 10
+    assert by_model.boxes > by_model.objects > 10
 
 
 def test_a_limit_takes_the_first_samples(scenes, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import itertools
 import json
@@ -179,6 +180,16 @@ def test_a_write_that_fails_leaves_no_manifest_and_the_next_call_writes_it(
     assert write(output, slices).slices == len(slices)
     assert read_slice(output, 0) == slices[0]
     assert read_slice(output, SLICES_PER_PART) == slices[SLICES_PER_PART]
+
+
+def test_a_disk_that_is_full_at_the_last_write_is_told(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.hardlink_to", fail)
+    with pytest.raises(StorageError, match="full"):
+        write(str(tmp_path), [make_infos(1)])
+    assert read_summary(str(tmp_path)) is None
 
 
 def test_complete_json_is_written_last(tmp_path, monkeypatch):

@@ -127,6 +127,7 @@ def test_every_setting_of_the_model_and_the_decoder_is_in_the_fingerprint(checkp
     for kind in (PredictConfig, ImageLimits):
         assert {field.name for field in fields(kind)} <= settings.keys()
     assert {field.name for field in fields(MergeConfig)} == settings["merge"].keys()
+    assert "shrink" in settings
     kept = {"digest": "weights_digest"}
     assert {kept.get(field.name, field.name) for field in fields(ResolvedModel)} <= settings.keys()
 

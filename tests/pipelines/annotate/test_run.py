@@ -73,15 +73,6 @@ def test_a_run_gives_the_rows_of_the_plain_stages_and_the_next_one_reads_no_imag
     assert new.startswith("runs/")
 
 
-def test_another_number_of_workers_gives_the_same_rows(tmp_path, checkpoint):
-    write_pictures(str(tmp_path / "in"), 14)
-    config = make_config(str(tmp_path), checkpoint, slice_size=2, workers=2)
-    plain = str(tmp_path / "plain")
-    annotate_without_ray(config, plain)
-    annotate(config)
-    assert_same_rows(config.output, plain)
-
-
 def test_a_run_goes_on_where_it_stood(tmp_path, checkpoint):
     write_pictures(str(tmp_path / "in"), 10)
     config = make_config(str(tmp_path), checkpoint, slice_size=2)

@@ -116,15 +116,20 @@ def test_a_crop_is_a_function_of_its_random_numbers():
     assert not np.array_equal(crops[0].canvas, crops[2].canvas)
 
 
-def test_colour_jitter_changes_the_colours_and_not_the_places():
-    image = make_image(BOX)
+def test_colour_jitter_changes_brightness_and_contrast_and_not_the_padding():
+    small = make_image((2.0, 2.0, 18.0, 18.0), height=20, width=200)
     plain, jittered = (
-        make_maker(colour_jitter=jitter).draw(image, np.random.default_rng(5), portrait=False)
+        make_maker(colour_jitter=jitter).draw(small, np.random.default_rng(5), portrait=False)
         for jitter in (0.0, 0.3)
     )
     assert np.array_equal(plain.labels, jittered.labels)
-    assert not np.allclose(plain.canvas, jittered.canvas)
-    assert ((plain.canvas == 0) == (jittered.canvas == 0)).mean() > 0.99
+    padding = plain.canvas == 0
+    assert (jittered.canvas[padding] == 0).all()
+    before, after = plain.canvas[~padding], jittered.canvas[~padding]
+    gain, shift = np.polyfit(before, after, 1)
+    np.testing.assert_allclose(after, gain * before + shift, atol=1e-4)
+    assert abs(gain - 1) > 0.01
+    assert abs(shift) > 0.01
 
 
 @pytest.mark.parametrize(

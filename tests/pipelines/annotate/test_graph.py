@@ -1,0 +1,59 @@
+"""Does the graph on Ray keep what the stages rely on: whole slices, threads of their own?"""
+
+from __future__ import annotations
+
+import pytest
+import ray
+import torch
+from ray.data import DataContext
+
+from pipelines.annotate.graph import DetectActor
+from pipelines.annotate.run import annotate
+from pipelines.annotate.stages import read_slice
+from pipelines.weights import fetch_checkpoint
+from tests.builders import (
+    annotate_without_ray,
+    assert_same_rows,
+    make_config,
+    start_run,
+    write_pictures,
+)
+
+
+@pytest.fixture
+def small_blocks(ray_cluster):
+    """An engine that cuts blocks above ten kilobytes, unless it is told otherwise."""
+    context = DataContext.get_current()
+    before = context.target_max_block_size
+    context.target_max_block_size = 10_000
+    yield
+    context.target_max_block_size = before
+
+
+@pytest.mark.ray
+def test_a_slice_stays_whole_and_the_number_of_workers_changes_no_row(
+    tmp_path, checkpoint, small_blocks
+):
+    write_pictures(str(tmp_path / "in"), 14)
+    config = make_config(str(tmp_path), checkpoint, slice_size=3, workers=2)
+    plain = str(tmp_path / "plain")
+    annotate_without_ray(config, plain)
+    report = annotate(config)
+    assert report.slices_done == 5
+    assert_same_rows(config.output, plain)
+
+
+def test_a_detect_actor_computes_on_the_threads_that_it_is_given(tmp_path, checkpoint, monkeypatch):
+    """Ray would give it one thread for each reserved CPU; the last bits of a row depend on it."""
+    write_pictures(str(tmp_path / "in"), 1)
+    config = make_config(str(tmp_path), checkpoint)
+    stages = start_run(config, config.output)
+    monkeypatch.setattr(ray, "get", lambda reference: reference)
+    try:
+        actor = DetectActor(
+            fetch_checkpoint(checkpoint), stages, device="cpu", dtype="float32", threads=2
+        )
+        assert torch.get_num_threads() == 2
+        assert actor(read_slice(0, stages)).num_rows == 1
+    finally:
+        torch.set_num_threads(1)
