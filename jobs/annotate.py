@@ -2,8 +2,8 @@
 
     overfeat annotate --images s3://photos/2026/ --output s3://annotations/2026/ --weights FOLDER
 
-Writes Parquet tables under the output. Killed, it goes on by the same command. A laptop core does
-about 10 images a second with the shipped model (docs/benchmarks.md).
+Writes Parquet tables under the output. Killed, it goes on by the same command. One actor
+of one thread did 4 images a second with the shipped model on a busy machine (docs/benchmarks.md).
 """
 
 from __future__ import annotations
