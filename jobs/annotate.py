@@ -1,4 +1,4 @@
-"""Images -> tables of classes and boxes.
+"""Images -> tables of classes, boxes, guesses and features.
 
     overfeat annotate --images s3://photos/2026/ --output s3://annotations/2026/ --weights FOLDER
 
@@ -62,7 +62,7 @@ def describe(report: AnnotateReport) -> str:
         read,
         f"images  {report.images:>10,}  in {report.slices:,} slices",
         f"failed  {report.failed:>10,}  {f'({reasons})' if reasons else ''}".rstrip(),
-        f"boxes   {report.boxes:>10,}",
+        *_describe_tables(report),
         f"tables in {report.output}",
     ]
     if report.failed_too_many:
@@ -71,6 +71,13 @@ def describe(report: AnnotateReport) -> str:
             "the failed ones with their reasons in images.error_type"
         )
     return "\n".join(lines)
+
+
+def _describe_tables(report: AnnotateReport) -> list[str]:
+    """Rows of the tables beside `images` that have any; boxes if none has."""
+    counts = {"boxes": report.boxes, "guesses": report.guesses, "features": report.features}
+    filled = {name: count for name, count in counts.items() if count} or {"boxes": 0}
+    return [f"{name:<8}{count:>10,}" for name, count in filled.items()]
 
 
 main = make_main(AnnotateConfig, run, name="annotate", description=__doc__)

@@ -1,20 +1,36 @@
-"""Weights of the program released in 2014 -> a checkpoint of ours.
+"""Weights of the 2014 program, or of torchvision's AlexNet or VGG-16 -> a checkpoint of ours.
 
     overfeat import-weights --source nyu --input net_weight_1 --output overfeat-accurate
+    overfeat import-weights --source torchvision-vgg16 --input vgg16-397923af.pth --output vgg16
 
-The program and its weights are licensed for research only; get them from NYU yourself.
+The 2014 program and its weights are licensed for research only; get them from NYU yourself.
+torchvision keeps the files that it has fetched in the `checkpoints` folder of torch's cache. Its
+networks tell the classes in another order than the 2014 program's; the labels go with them.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from jobs.entrypoint import Result, make_main
-from overfeat.import_weights import WeightFileError, import_nyu_weights
+from overfeat.checkpoint import CheckpointConfig
+from overfeat.import_weights import (
+    WeightFileError,
+    import_nyu_weights,
+    import_torchvision_weights,
+)
 from pipelines.errors import InputError
+
+_IMPORTERS: Final[Mapping[str, Callable[[Path, Path], CheckpointConfig]]] = {
+    "nyu": import_nyu_weights,
+    "torchvision-alexnet": partial(import_torchvision_weights, architecture="alexnet"),
+    "torchvision-vgg16": partial(import_torchvision_weights, architecture="vgg16"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,10 +38,12 @@ class ImportWeightsConfig:
     """Which file, and where to."""
 
     input: Path
-    """A local file: `net_weight_0` (fast) or `net_weight_1` (accurate); its size says which."""
+    """A local file. Of the 2014 program `net_weight_0` (fast) or `net_weight_1` (accurate): its
+    size says which. Of torchvision a `.pth` file with the state dict of the network and 1000
+    classes, in any float format, also under `state_dict` or with `module.` in its names."""
     output: Path
-    """Local folder for the checkpoint."""
-    source: Literal["nyu"] = "nyu"
+    """Local folder for the checkpoint; untouched if the file is refused."""
+    source: Literal["nyu", "torchvision-alexnet", "torchvision-vgg16"] = "nyu"
     """Whose layout the file has."""
 
 
@@ -39,10 +57,13 @@ def run(config: ImportWeightsConfig) -> Result:
         What was imported.
 
     Raises:
-        InputError: If the file is missing or not one of the released ones.
+        InputError: If the file is missing or damaged or is not of the given source, or if the
+            output is a file.
     """
+    if config.output.is_file():
+        raise InputError(f"output {config.output}: is a file, expected a folder; name another")
     try:
-        imported = import_nyu_weights(config.input, config.output)
+        imported = _IMPORTERS[config.source](config.input, config.output)
     except WeightFileError as error:
         raise InputError(str(error)) from error
     values = {

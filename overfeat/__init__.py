@@ -6,18 +6,32 @@ print(model.detect(image))  # image: uint8 (height, width, 3)
 """
 
 from overfeat.checkpoint import CheckpointError
-from overfeat.merge import MergeConfig
-from overfeat.predictions import Classification, Detections
-from overfeat.predictor import PredictConfig, Predictor, load
+from overfeat.feature_extractor import FeatureExtractor
+from overfeat.features import FeatureConfig
+from overfeat.loading import load
+from overfeat.localization import LocalizeConfig
+from overfeat.merge import BoxFusion, GreedyMerge, NonMaxSuppression, SoftSuppression
+from overfeat.predict_config import PredictConfig
+from overfeat.predictions import Classification, ClassMap, Detections, Features, Guesses
+from overfeat.predictor import Predictor
 from overfeat.scales import Canvas
 
 __all__ = [
+    "BoxFusion",
     "Canvas",
     "CheckpointError",
+    "ClassMap",
     "Classification",
     "Detections",
-    "MergeConfig",
+    "FeatureConfig",
+    "FeatureExtractor",
+    "Features",
+    "GreedyMerge",
+    "Guesses",
+    "LocalizeConfig",
+    "NonMaxSuppression",
     "PredictConfig",
     "Predictor",
+    "SoftSuppression",
     "load",
 ]

@@ -1,8 +1,6 @@
-"""The networks as data: layers, kernels, channels, and the numbers of the 2014 program's modules.
+"""What a network is made of: layers in order, and the numbers of the 2014 program's modules.
 
-Source: Sermanet et al. 2014, tables 1 (fast) and 3 (accurate). Table 1's layer-2 input of 24x24 is
-a misprint of 28x28: kernels and strides decide. `tiny` keeps the geometry of `accurate` with few
-channels.
+The networks themselves are in `zoo`.
 """
 
 from __future__ import annotations
@@ -27,16 +25,44 @@ class ConvLayer:
     """Step, in cells of the layer's input."""
     padding: int = 0
     """Zeros added on each side, in cells of the layer's input."""
+    groups: int = 1
+    """Parts into which input and output channels are cut; each part sees only its own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PoolLayer:
-    """A max-pooling without overlap and padding; a rest narrower than the kernel is dropped."""
+    """A max-pooling without padding; a rest narrower than the kernel is dropped."""
 
     name: str
     """`pool1`, `pool2`, ..."""
     kernel: int
-    """Side and step, in cells of the layer's input."""
+    """Side, in cells of the layer's input."""
+    stride: int
+    """Step, in cells of the layer's input; below the kernel, the poolings overlap."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NormLayer:
+    """Local response normalisation across channels: a / (k + alpha / size * sum(a^2)) ** beta.
+
+    The sum runs over `size` neighbouring channels at the same cell.
+    Source: Krizhevsky et al. 2012, section 3.3.
+    """
+
+    name: str
+    """`norm1`, `norm2`, ..."""
+    size: int
+    """Channels in the sum."""
+    alpha: float
+    """Weight of the mean square, as in Krizhevsky's program and in torch; the formula printed in
+    the paper has no division by `size`, so its alpha is this one over `size`."""
+    beta: float
+    """Exponent."""
+    k: float
+    """What is added to the mean square."""
+
+
+TrunkLayer = ConvLayer | PoolLayer | NormLayer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,14 +70,13 @@ class Architecture:
     """One network: a trunk, a last pooling that can be taken at every offset, and two heads."""
 
     name: str
-    """The name in `config.json`: `fast`, `accurate`, `tiny`."""
+    """The name in `config.json`, such as `fast`."""
     window: int
-    """Side of the nominal window of one output cell, in pixels (table 1 and 3: the training
-    crop)."""
-    trunk: tuple[ConvLayer | PoolLayer, ...]
+    """Side of the nominal window of one output cell, in pixels: the training crop."""
+    trunk: tuple[TrunkLayer, ...]
     """Layers up to the top convolution, whose map the last pooling reads."""
     offset_pool: PoolLayer
-    """The last pooling; its kernel is the number of offsets per axis in fine stride."""
+    """The last pooling; its stride is the number of offsets per axis in fine stride."""
     hidden: tuple[ConvLayer, ...]
     """The classifier's hidden layers; the first one is as wide as the pooled map of one window."""
     output: str
@@ -67,24 +92,79 @@ class Architecture:
         A padded convolution counts as two modules, `conv3_pad` and `conv3`; every ReLU is one.
 
         Returns:
-            22 names for `fast`, 25 for `accurate`; the position is the program's layer number.
+            22 names for `fast`, 25 for `accurate`, where the position is the program's layer
+            number; the other networks are numbered by the same rule.
         """
-        return ("standardize", *self._hidden_modules(), self.output)
+        return tuple(name for name, _ in self.walk())
 
-    def _hidden_modules(self) -> Iterator[str]:
+    def walk(self) -> Iterator[tuple[str, TrunkLayer | None]]:
+        """Go through the modules in order.
+
+        Yields:
+            Each module's name, and the layer that it is or pads for; None for a ReLU, for
+            `standardize` and for the output, which change no cell's place.
+        """
+        yield "standardize", None
         for layer in (*self.trunk, self.offset_pool, *self.hidden):
-            if isinstance(layer, PoolLayer):
-                yield layer.name
-                continue
-            if layer.padding:
-                yield f"{layer.name}_pad"
-            yield layer.name
-            yield f"{layer.name}_relu"
+            if isinstance(layer, ConvLayer) and layer.padding:
+                yield f"{layer.name}_pad", layer
+            yield layer.name, layer
+            if isinstance(layer, ConvLayer):
+                yield f"{layer.name}_relu", None
+        yield self.output, None
 
     @property
     def default_feature_layer(self) -> str:
         """The last hidden layer before its ReLU: the 2014 program's layer 19 or 22."""
         return self.hidden[-1].name
+
+    @property
+    def top_channels(self) -> int:
+        """Channels of the top convolution's map."""
+        return self.count_channels(self.offset_pool.name)
+
+    def count_channels(self, module: str) -> int:
+        """Count the channels of a module's map.
+
+        Args:
+            module: One of `module_names`, but for the output, whose channels are the classes.
+
+        Returns:
+            The number.
+        """
+        channels = 3
+        for name, layer in self.walk():
+            if isinstance(layer, ConvLayer) and name == layer.name:
+                channels = layer.channels
+            if name == module:
+                break
+        return channels
+
+    def find_module(self, layer: str | int | None) -> str:
+        """Turn what a user calls a layer into a module's name.
+
+        Args:
+            layer: A name (`fc7` before its ReLU, `fc7_relu` after it), a position in
+                `module_names`, or None for the last hidden layer before its ReLU.
+
+        Returns:
+            One of `module_names`.
+
+        Raises:
+            ValueError: If there is no such module.
+        """
+        if layer is None:
+            return self.default_feature_layer
+        names = self.module_names()
+        if isinstance(layer, str):
+            if layer not in names:
+                msg = f"layer: received {layer!r}, expected one of {', '.join(names)}"
+                raise ValueError(msg)
+            return layer
+        if not 0 <= layer < len(names):
+            msg = f"layer: received {layer}, expected a number from 0 to {len(names) - 1}"
+            raise ValueError(msg)
+        return names[layer]
 
 
 def narrow(architecture: Architecture, *, divisor: int) -> Architecture:
@@ -93,14 +173,15 @@ def narrow(architecture: Architecture, *, divisor: int) -> Architecture:
     Args:
         architecture: The network to thin out.
         divisor: What the channel counts are divided by, at least 1; no layer falls below 4
-            channels.
+            channels, and all stay divisible by the groups.
 
     Returns:
         The thinner network, under the same name.
     """
+    groups = max(layer.groups for layer in architecture.trunk if isinstance(layer, ConvLayer))
 
     def thin(layer: ConvLayer) -> ConvLayer:
-        return replace(layer, channels=max(4, layer.channels // divisor))
+        return replace(layer, channels=max(4, layer.channels // (divisor * groups) * groups))
 
     return replace(
         architecture,
@@ -108,95 +189,3 @@ def narrow(architecture: Architecture, *, divisor: int) -> Architecture:
         hidden=tuple(thin(x) for x in architecture.hidden),
         regressor_hidden=tuple(thin(x) for x in architecture.regressor_hidden),
     )
-
-
-def _conv(name: str, channels: int, kernel: int, *, stride: int = 1, padding: int = 0) -> ConvLayer:
-    return ConvLayer(name=name, channels=channels, kernel=kernel, stride=stride, padding=padding)
-
-
-def _ladder(*canvases: str) -> tuple[Canvas, ...]:
-    return tuple(Canvas.parse(text) for text in canvases)
-
-
-# Table 5; row 5 prints 32x35 for the map of 425x497, but kernels and its own last column give
-# 32x38.
-_PAPER_LADDER = _ladder("245x245", "281x317", "317x389", "389x461", "425x497", "461x569")
-# 247 + 32k: the sizes at which the two offset maps of `fast` are equally large. The paper gives
-# none.
-_FAST_LADDER = _ladder("247x247", "279x311", "311x375", "375x471", "407x503", "471x567")
-
-FAST = Architecture(
-    name="fast",
-    window=231,
-    trunk=(
-        _conv("conv1", 96, 11, stride=4),
-        PoolLayer(name="pool1", kernel=2),
-        _conv("conv2", 256, 5),
-        PoolLayer(name="pool2", kernel=2),
-        _conv("conv3", 512, 3, padding=1),
-        _conv("conv4", 1024, 3, padding=1),
-        _conv("conv5", 1024, 3, padding=1),
-    ),
-    offset_pool=PoolLayer(name="pool5", kernel=2),
-    hidden=(_conv("fc6", 3072, 6), _conv("fc7", 4096, 1)),
-    output="fc8",
-    regressor_hidden=(_conv("box6", 4096, 6), _conv("box7", 1024, 1)),
-    scales=_FAST_LADDER,
-)
-
-ACCURATE = Architecture(
-    name="accurate",
-    window=221,
-    trunk=(
-        _conv("conv1", 96, 7, stride=2),
-        PoolLayer(name="pool1", kernel=3),
-        _conv("conv2", 256, 7),
-        PoolLayer(name="pool2", kernel=2),
-        _conv("conv3", 512, 3, padding=1),
-        _conv("conv4", 512, 3, padding=1),
-        _conv("conv5", 1024, 3, padding=1),
-        _conv("conv6", 1024, 3, padding=1),
-    ),
-    offset_pool=PoolLayer(name="pool6", kernel=3),
-    hidden=(_conv("fc7", 4096, 5), _conv("fc8", 4096, 1)),
-    output="fc9",
-    regressor_hidden=(_conv("box7", 4096, 5), _conv("box8", 1024, 1)),
-    scales=_PAPER_LADDER,
-)
-
-TINY = replace(
-    ACCURATE,
-    name="tiny",
-    trunk=(
-        _conv("conv1", 24, 7, stride=2),
-        PoolLayer(name="pool1", kernel=3),
-        _conv("conv2", 64, 7),
-        PoolLayer(name="pool2", kernel=2),
-        _conv("conv3", 96, 3, padding=1),
-        _conv("conv4", 96, 3, padding=1),
-        _conv("conv5", 96, 3, padding=1),
-        _conv("conv6", 96, 3, padding=1),
-    ),
-    hidden=(_conv("fc7", 256, 5), _conv("fc8", 128, 1)),
-    regressor_hidden=(_conv("box7", 128, 5), _conv("box8", 64, 1)),
-)
-
-ARCHITECTURES = {architecture.name: architecture for architecture in (FAST, ACCURATE, TINY)}
-
-
-def get_architecture(name: str) -> Architecture:
-    """Look an architecture up by its name.
-
-    Args:
-        name: `fast`, `accurate` or `tiny`.
-
-    Returns:
-        The architecture.
-
-    Raises:
-        ValueError: If there is none of that name.
-    """
-    if name not in ARCHITECTURES:
-        msg = f"architecture: received {name!r}, expected one of {', '.join(ARCHITECTURES)}"
-        raise ValueError(msg)
-    return ARCHITECTURES[name]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from overfeat.architectures import get_architecture
 from overfeat.network import OverFeat, Regressor
 from overfeat.scales import Canvas, check_ladder
+from overfeat.zoo import get_architecture
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
@@ -55,7 +56,8 @@ class Normalization:
     """Red, green, blue, above 0."""
 
     def __post_init__(self) -> None:
-        if not len(self.mean) == len(self.std) == CHANNELS or min(self.std) <= 0:
+        finite = all(math.isfinite(value) for value in (*self.mean, *self.std))
+        if not len(self.mean) == len(self.std) == CHANNELS or not finite or min(self.std) <= 0:
             msg = f"normalization: received {self}, expected three means and three positive stds"
             raise ValueError(msg)
 
@@ -69,13 +71,15 @@ class CheckpointConfig:
     """What `config.json` holds."""
 
     architecture: str
-    """`fast`, `accurate` or `tiny`."""
+    """A name of `overfeat.zoo`, such as `fast`."""
     classes: tuple[str, ...]
     """Labels in the order of the classifier's outputs, background left out."""
     background: bool = False
     """Whether the classifier has one more output, for windows without an object."""
     regressor: Regressor = "none"
     """Which box regressor there is."""
+    context: bool = False
+    """Whether the classifier of each scale also reads the next lower one."""
     normalization: Normalization = NYU_NORMALIZATION
     """How pixels become inputs."""
     scales: tuple[Canvas, ...] = ()
@@ -111,7 +115,12 @@ class CheckpointConfig:
         architecture = get_architecture(self.architecture)
         # On the meta device no time goes into random numbers that are overwritten at once.
         with torch.device("meta"):
-            network = OverFeat(architecture, outputs=self.outputs, regressor=self.regressor)
+            network = OverFeat(
+                architecture,
+                outputs=self.outputs,
+                regressor=self.regressor,
+                context=self.context,
+            )
         return network.to_empty(device="cpu")
 
 
@@ -181,7 +190,7 @@ def read_config(folder: Path) -> CheckpointConfig:
         raise CheckpointError(msg)
     try:
         return _from_json(json.loads((folder / CONFIG_FILE).read_text("utf-8")))
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, OverflowError, TypeError, ValueError) as error:
         msg = f"checkpoint {folder}: {CONFIG_FILE} is not valid ({error})"
         raise CheckpointError(msg) from error
 
@@ -231,6 +240,7 @@ def _to_json(config: CheckpointConfig) -> dict[str, Any]:
         "classes": list(config.classes),
         "background": config.background,
         "regressor": config.regressor,
+        "context": config.context,
         "normalization": {"mean": list(normalization.mean), "std": list(normalization.std)},
         "scales": [str(canvas) for canvas in config.scales],
         "provenance": dict(config.provenance),
@@ -248,6 +258,7 @@ def _from_json(values: object) -> CheckpointConfig:
         classes=_take_all(fields, "classes", str),
         background=_take(fields, "background", bool),
         regressor=_take(fields, "regressor", str),  # type: ignore[arg-type]  # checked there
+        context=_take(fields, "context", bool),
         normalization=Normalization(
             mean=_take_all(normalization, "mean", float),  # type: ignore[arg-type]  # the same
             std=_take_all(normalization, "std", float),  # type: ignore[arg-type]  # the same
@@ -268,8 +279,9 @@ def _take_all(fields: Mapping[str, object], name: str, kind: type[_Kind]) -> tup
 
 
 def _check_kind(name: str, value: object, kind: type[_Kind]) -> _Kind:
-    if kind is float and isinstance(value, int):
+    # To Python, `true` is the number 1.
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
         raise TypeError(f"{name}: received {value!r}, expected {_JSON_KINDS[kind]}")
     return value

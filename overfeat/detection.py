@@ -9,13 +9,18 @@ highest of its windows'.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
 from overfeat.merge import MergeConfig, MergedBoxes, merge_boxes
 from overfeat.predictions import Detections
+
+MergedClasses = Literal["each", "any"]
+"""`each` merges the boxes of each class alone; `any` merges boxes of whatever class, which then
+take the class with the largest sum of probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +40,7 @@ def find_objects(
     classes: Sequence[str],
     *,
     merge: MergeConfig,
+    merged_classes: MergedClasses = "each",
     max_boxes: int,
 ) -> Detections:
     """Merge the candidates of all scales and flips into objects.
@@ -43,27 +49,59 @@ def find_objects(
         views: Candidates of each scale and flip, in one fixed order.
         classes: Names of the classes.
         merge: How boxes are merged.
+        merged_classes: Which boxes are merged with each other.
         max_boxes: Boxes that are kept, at least 1.
 
     Returns:
         Boxes in pixels of the original image, most evidence first; ties by class, then corners.
     """
-    label_ids = np.concatenate([view.label_ids for view in views])
-    probabilities = np.concatenate([view.probabilities for view in views])
-    boxes_xyxy = np.concatenate([view.boxes_xyxy for view in views])
-    found = np.unique(label_ids)
-    merged = [
-        merge_boxes(boxes_xyxy[label_ids == label], probabilities[label_ids == label], merge)
+    candidates = _join_candidates(views)
+    if merged_classes == "any":
+        merged, label_ids = _merge_any(candidates, merge)
+        return _rank(label_ids, [merged], classes, max_boxes)
+    found = np.unique(candidates.label_ids)
+    per_class = [
+        merge_boxes(
+            candidates.boxes_xyxy[candidates.label_ids == label],
+            candidates.probabilities[candidates.label_ids == label],
+            merge,
+        )
         for label in found
     ]
-    return _rank(found, merged, classes, max_boxes)
+    label_ids = np.repeat(found, [len(merged.score) for merged in per_class])
+    return _rank(label_ids.astype(np.int32), per_class, classes, max_boxes)
+
+
+def _join_candidates(views: Sequence[Candidates]) -> Candidates:
+    return Candidates(
+        label_ids=np.concatenate([view.label_ids for view in views]),
+        probabilities=np.concatenate([view.probabilities for view in views]),
+        boxes_xyxy=np.concatenate([view.boxes_xyxy for view in views]),
+    )
+
+
+def _merge_any(
+    candidates: Candidates, merge: MergeConfig
+) -> tuple[MergedBoxes, Int32[np.ndarray, " n"]]:
+    """Merge boxes of all classes; each takes the class with the largest sum, and its best score."""
+    merged = merge_boxes(candidates.boxes_xyxy, candidates.probabilities, merge)
+    kept = merged.group >= 0
+    places = (merged.group[kept], candidates.label_ids[kept])
+    sums = np.zeros((len(merged.score), 1 + candidates.label_ids.max(initial=0)))
+    np.add.at(sums, places, candidates.probabilities[kept])
+    best = np.zeros_like(sums, dtype=np.float32)
+    np.maximum.at(best, places, candidates.probabilities[kept])
+    label_ids = sums.argmax(axis=1)
+    score = np.take_along_axis(best, label_ids[:, None], axis=1)[:, 0]
+    return replace(merged, score=score), label_ids.astype(np.int32)
 
 
 def _rank(
-    found: np.ndarray, merged: Sequence[MergedBoxes], classes: Sequence[str], max_boxes: int
+    label_ids: Int32[np.ndarray, " n"],
+    merged: Sequence[MergedBoxes],
+    classes: Sequence[str],
+    max_boxes: int,
 ) -> Detections:
-    counts = [len(boxes.score) for boxes in merged]
-    label_ids = np.repeat(found, counts).astype(np.int32)
     boxes_xyxy = _join([m.boxes_xyxy for m in merged], np.zeros((0, 4), dtype=np.float32))
     evidence = _join([m.evidence for m in merged], np.zeros(0, dtype=np.float32))
     # np.lexsort takes its last key first.

@@ -2,19 +2,19 @@
 
 Frames: *canvas* pixels are those of one scale's canvas; a *window* is the nominal square of one
 output cell (221 or 231 pixels), its first one flush with the canvas corner. Zero-padding makes the
-true receptive field larger than the window, by the same number of pixels on every side.
+true receptive field larger than the window on every side.
 Source: Sermanet et al. 2014, section 3.3 and table 5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float32
 
-from overfeat.architectures import Architecture, ConvLayer, PoolLayer
+from overfeat.architectures import Architecture, ConvLayer, NormLayer, PoolLayer
 
 Stride = Literal["fine", "coarse"]
 """`fine` takes the last pooling at every offset, `coarse` at offset 0 alone."""
@@ -30,8 +30,7 @@ def window_stride(architecture: Architecture, stride: Stride) -> int:
     Returns:
         Canvas pixels: 12 or 36 for `accurate`, 16 or 32 for `fast`.
     """
-    step = _product_of_strides(architecture.trunk)
-    return step if stride == "fine" else step * architecture.offset_pool.kernel
+    return receptive_field(architecture, stride=stride).step
 
 
 def map_size(architecture: Architecture, side: int, stride: Stride) -> int:
@@ -43,15 +42,15 @@ def map_size(architecture: Architecture, side: int, stride: Stride) -> int:
         stride: Fine or coarse.
 
     Returns:
-        Cells along that side; 0 if the canvas is smaller than the window.
+        Cells along that side; 0 if the canvas is smaller than the window. (`alexnet` has a cell
+        from 223 pixels on: at its window of 224 the kernels leave a pixel of padding out.)
     """
+    pool = architecture.offset_pool
     kernel = architecture.hidden[0].kernel
-    pool = architecture.offset_pool.kernel
     cells = pre_pool_size(architecture, side)
-    fine = cells - pool * kernel + 1
-    if fine < 1:
-        return 0
-    return fine if stride == "fine" else cells // pool - kernel + 1
+    if stride == "fine":
+        return max(0, cells - pool.kernel - pool.stride * (kernel - 1) + 1)
+    return max(0, (cells - pool.kernel) // pool.stride + 1 - kernel + 1)
 
 
 def pre_pool_size(architecture: Architecture, side: int) -> int:
@@ -65,33 +64,70 @@ def pre_pool_size(architecture: Architecture, side: int) -> int:
         Cells along that side; 0 if nothing fits.
     """
     for layer in architecture.trunk:
-        if isinstance(layer, PoolLayer):
-            side //= layer.kernel
-        else:
-            side = max(0, (side + 2 * layer.padding - layer.kernel) // layer.stride + 1)
+        if isinstance(layer, NormLayer):
+            continue
+        padding = layer.padding if isinstance(layer, ConvLayer) else 0
+        side = max(0, (side + 2 * padding - layer.kernel) // layer.stride + 1)
     return side
 
 
-def receptive_field(architecture: Architecture) -> tuple[int, int]:
-    """Compute what one output cell really sees, zero-padding taken as image.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellField:
+    """What the cells of one module's map see, zero-padding taken as image: the same on both axes.
+
+    Cell number n sees `size` pixels from `start + n * step` on.
+    """
+
+    size: int
+    """Side of the receptive field, in canvas pixels."""
+    start: int
+    """First pixel that the first cell sees; below 0 where it sees zero-padding."""
+    step: int
+    """Distance between the fields of neighbouring cells, in canvas pixels."""
+
+    def boxes(self, rows: int, cols: int) -> Float32[np.ndarray, "rows cols 4"]:
+        """Lay out the field of every cell of a map.
+
+        Args:
+            rows: Cells from top to bottom.
+            cols: Cells from left to right.
+
+        Returns:
+            x_min, y_min, x_max, y_max in canvas pixels, half-open; some lie partly outside.
+        """
+        starts = (self.start + np.arange(count) * self.step for count in (rows, cols))
+        y, x = np.meshgrid(*starts, indexing="ij")
+        corners = (x, y, x + self.size, y + self.size)
+        return np.stack(corners, axis=-1).astype(np.float32)
+
+
+def receptive_field(
+    architecture: Architecture, module: str | None = None, stride: Stride = "coarse"
+) -> CellField:
+    """Compute what one cell of a module's map really sees.
 
     Args:
         architecture: The network.
+        module: One of `Architecture.module_names`; None for the output.
+        stride: Fine or coarse; it matters from the last pooling on.
 
     Returns:
-        Side in canvas pixels (317 for `accurate`, 327 for `fast`), and its first pixel relative to
-        the window's first (-48 for both).
+        For the output of `accurate` 317 pixels from -48 on, of `fast` 327 from -48 on.
     """
-    size, step, start = 1, 1, 0
-    layers = (*architecture.trunk, architecture.offset_pool, architecture.hidden[0])
-    for layer in layers:
-        size += (layer.kernel - 1) * step
-        if isinstance(layer, ConvLayer):
+    wanted = architecture.find_module(module or architecture.output)
+    size, step, start, denser = 1, 1, 0, 1
+    for name, layer in architecture.walk():
+        if isinstance(layer, ConvLayer) and name != layer.name:
             start -= layer.padding * step
+        elif isinstance(layer, ConvLayer | PoolLayer):
+            size += (layer.kernel - 1) * step
             step *= layer.stride
-        else:
-            step *= layer.kernel
-    return size, start
+        if layer is architecture.offset_pool and stride == "fine":
+            # Its cells are this much denser, and the layers behind it skip as many.
+            denser = architecture.offset_pool.stride
+        if name == wanted:
+            break
+    return CellField(size=size, start=start, step=step // denser)
 
 
 def window_boxes(
@@ -109,13 +145,4 @@ def window_boxes(
         x_min, y_min, x_max, y_max in canvas pixels, half-open.
     """
     step = window_stride(architecture, stride)
-    y, x = np.meshgrid(np.arange(rows) * step, np.arange(cols) * step, indexing="ij")
-    corners = (x, y, x + architecture.window, y + architecture.window)
-    return np.stack(corners, axis=-1).astype(np.float32)
-
-
-def _product_of_strides(layers: Sequence[ConvLayer | PoolLayer]) -> int:
-    step = 1
-    for layer in layers:
-        step *= layer.kernel if isinstance(layer, PoolLayer) else layer.stride
-    return step
+    return CellField(size=architecture.window, start=0, step=step).boxes(rows, cols)

@@ -6,8 +6,9 @@ few interesting negative examples per image such as random ones or most offendin
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int64
@@ -34,9 +35,17 @@ class LossConfig:
     """Background windows that count even if there is no object."""
 
     def __post_init__(self) -> None:
-        if self.box_weight < 0 or self.negatives < 0 or self.min_negatives < 1:
-            msg = f"loss: received {self}, expected weights of at least 0 and a negative or more"
-            raise ValueError(msg)
+        if self.box_loss not in get_args(BoxLoss):
+            expected = f"expected one of {', '.join(get_args(BoxLoss))}"
+            raise ValueError(f"loss box_loss: received {self.box_loss!r}, {expected}")
+        for name in ("box_weight", "negatives"):
+            if not 0 <= getattr(self, name) < math.inf:
+                msg = f"loss {name}: received {getattr(self, name)}, expected at least 0 and finite"
+                raise ValueError(msg)
+        if self.min_negatives < 1:
+            raise ValueError(
+                f"loss min_negatives: received {self.min_negatives}, expected 1 or more"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,8 @@ Source: Sermanet et al. 2014, sections 3.2, 3.3 and 4.2, tables 1 and 3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,7 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from overfeat import dense
-from overfeat.architectures import Architecture, ConvLayer, PoolLayer
+from overfeat.architectures import (
+    Architecture,
+    ConvLayer,
+    NormLayer,
+    PoolLayer,
+    TrunkLayer,
+)
 from overfeat.geometry import Stride
 
 Regressor = Literal["none", "single", "per-class"]
@@ -29,13 +36,22 @@ class WindowValues(NamedTuple):
     edges: Float[Tensor, "b regressors*4 rows cols"] | None
     """Box edges top, left, bottom, right in the window's frame: 0 to 1 from its first to its last
     pixel."""
+    context: Float[Tensor, "b hidden rows cols"] | None = None
+    """What the windows of the next larger scale are told; None for a network without context."""
+    tapped: Float[Tensor, "b c cells_h cells_w"] | None = None
+    """Output of the module that was asked for."""
 
 
 class OverFeat(nn.Module):
     """Trunk and heads of one architecture, evaluated densely on canvases of any size."""
 
     def __init__(
-        self, architecture: Architecture, *, outputs: int, regressor: Regressor = "none"
+        self,
+        architecture: Architecture,
+        *,
+        outputs: int,
+        regressor: Regressor = "none",
+        context: bool = False,
     ) -> None:
         """Build the layers with uninitialised weights: load a checkpoint or call `initialize`.
 
@@ -43,36 +59,58 @@ class OverFeat(nn.Module):
             architecture: Which network.
             outputs: Classes, and one more if there is a background class.
             regressor: Whether the net has a box regressor, and for how many classes.
+            context: Whether the classifier also reads the next lower scale (paper, section 5).
         """
         super().__init__()
         self.architecture = architecture
         self.regressor_kind = regressor
         trunk_layers = [layer for layer in architecture.trunk if isinstance(layer, ConvLayer)]
         self.trunk = _stack(trunk_layers, inputs=3)
-        top = trunk_layers[-1].channels
+        top = architecture.top_channels
         classifier = [*architecture.hidden, _output_layer(architecture.output, outputs)]
         self.classifier = _stack(classifier, inputs=top)
         edges = {"none": 0, "single": 4, "per-class": 4 * outputs}[regressor]
         boxes = [*architecture.regressor_hidden, _output_layer("edges", edges)] if edges else []
         self.regressor = _stack(boxes, inputs=top)
+        self.context = _stack(architecture.hidden[:1] if context else (), inputs=top)
 
-    def forward(self, canvases: Float[Tensor, "b 3 h w"], stride: Stride = "fine") -> WindowValues:
+    def forward(
+        self,
+        canvases: Float[Tensor, "b 3 h w"],
+        stride: Stride = "fine",
+        *,
+        context: Float[Tensor, "b hidden rows cols"] | None = None,
+        tap: str | None = None,
+    ) -> WindowValues:
         """Evaluate every window of a batch of equal canvases in one pass.
 
         Args:
             canvases: Normalised pixels.
             stride: Fine or coarse.
+            context: What the next lower scale told each window; None on the lowest scale, and for
+                a network without context.
+            tap: A module whose output is wanted too: a name of `Architecture.module_names`.
 
         Returns:
             Logits and, with a regressor, box edges, one cell per window.
+
+        Raises:
+            ValueError: If the architecture has no such module as `tap`.
         """
-        kernel = self.architecture.offset_pool.kernel
-        pooled = dense.pool_top_map(self.top_map(canvases), kernel=kernel, stride=stride)
-        logits = dense.apply_head(pooled, _convs(self.classifier), kernel=kernel, stride=stride)
-        if self.regressor_kind == "none":
-            return WindowValues(logits, None)
-        edges = dense.apply_head(pooled, _convs(self.regressor), kernel=kernel, stride=stride)
-        return WindowValues(logits, edges)
+        wanted, zeros = self._find_tap(tap and self.architecture.find_module(tap))
+        pooled = tapped = logits = canvases
+        for name, values in self._run_modules(canvases, stride, context):
+            if name == self.architecture.offset_pool.name:
+                pooled = values
+            if name == wanted:
+                tapped = F.pad(values, (zeros,) * 4)
+            logits = values
+        return WindowValues(
+            logits=logits,
+            edges=self._apply_head(pooled, self.regressor, stride),
+            context=self._apply_head(pooled, self.context, stride),
+            tapped=tapped if tap else None,
+        )
 
     def top_map(self, canvases: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c cells_h cells_w"]:
         """Run the trunk: everything before the last pooling.
@@ -83,13 +121,12 @@ class OverFeat(nn.Module):
         Returns:
             The top convolution's map, after its ReLU.
         """
-        values = canvases
-        for layer in self.architecture.trunk:
-            if isinstance(layer, PoolLayer):
-                values = F.max_pool2d(values, layer.kernel)
-            else:
-                values = F.relu(self.trunk[layer.name](values))
-        return values
+        top = canvases
+        for name, values in self._run_modules(canvases, "coarse", None):
+            if name == self.architecture.offset_pool.name:
+                break
+            top = values
+        return top
 
     def activations(
         self, canvases: Float[Tensor, "b 3 h w"], *, layer: str, stride: Stride = "coarse"
@@ -107,34 +144,80 @@ class OverFeat(nn.Module):
         Raises:
             ValueError: If the architecture has no such module.
         """
-        names = self.architecture.module_names()
-        if layer not in names:
-            msg = f"layer: received {layer!r}, expected one of {', '.join(names)}"
-            raise ValueError(msg)
-        values = canvases
-        for name in names[1 : names.index(layer) + 1]:
-            values = self._apply_module(name, values, stride)
-        return values.clone()
+        wanted, zeros = self._find_tap(self.architecture.find_module(layer))
+        found = canvases
+        for name, values in self._run_modules(canvases, stride, None):
+            if name == wanted:
+                found = values
+                break
+        return F.pad(found, (zeros,) * 4).clone()
 
-    def _apply_module(self, name: str, values: Tensor, stride: Stride) -> Tensor:
-        """Apply one module of the original program's numbering."""
-        architecture = self.architecture
+    def count_channels(self, module: str) -> int:
+        """Count the channels of a module's map.
+
+        Args:
+            module: A name of `Architecture.module_names`.
+
+        Returns:
+            The number.
+        """
+        if module == self.architecture.output:
+            return self._conv(module).out_channels
+        return self.architecture.count_channels(module)
+
+    def _find_tap(self, name: str | None) -> tuple[str | None, int]:
+        """The module whose values are wanted, and the zeros that `_pad` modules put around."""
+        before = None
+        for module, layer in self.architecture.walk():
+            if module == name and isinstance(layer, ConvLayer) and module != layer.name:
+                return before, layer.padding
+            before = module
+        return name, 0
+
+    def _run_modules(
+        self, values: Tensor, stride: Stride, context: Tensor | None
+    ) -> Iterator[tuple[str, Tensor]]:
+        """Apply module after module; padding is part of the convolution that it is for."""
+        for name, layer in self.architecture.walk():
+            if layer is not None and name != layer.name:
+                continue
+            values = self._apply_module(name, layer, values, stride)
+            if name == self.architecture.hidden[0].name and context is not None:
+                values = values + context
+            yield name, values
+
+    def _apply_module(
+        self, name: str, layer: TrunkLayer | None, values: Tensor, stride: Stride
+    ) -> Tensor:
+        pool, first = self.architecture.offset_pool, self.architecture.hidden[0]
+        if layer is pool:
+            return dense.pool_top_map(values, pool=pool, stride=stride)
+        if layer is first:
+            return dense.apply_first_layer(values, self._conv(name), pool=pool, stride=stride)
+        if isinstance(layer, PoolLayer):
+            return F.max_pool2d(values, layer.kernel, layer.stride)
+        if isinstance(layer, NormLayer):
+            terms = {"alpha": layer.alpha, "beta": layer.beta, "k": layer.k}
+            # No half precision: a CPU cannot, and squares of 256 would be infinite in float16.
+            wide = values.to(torch.promote_types(values.dtype, torch.float32))
+            return F.local_response_norm(wide, layer.size, **terms).to(values.dtype)
         if name.endswith("_relu"):
+            # Never in place: a convolution's own output may have been tapped.
             return F.relu(values)
-        if name.endswith("_pad"):
-            padding = self._conv(name.removesuffix("_pad")).padding
-            return F.pad(values, (int(padding[1]),) * 2 + (int(padding[0]),) * 2)
-        if name == architecture.offset_pool.name:
-            kernel = architecture.offset_pool.kernel
-            return dense.pool_top_map(values, kernel=kernel, stride=stride)
-        pools = {x.name: x.kernel for x in architecture.trunk if isinstance(x, PoolLayer)}
-        if name in pools:
-            return F.max_pool2d(values, pools[name])
-        conv = self._conv(name)
-        if name == architecture.hidden[0].name:
-            kernel = architecture.offset_pool.kernel
-            return dense.apply_first_layer(values, conv, kernel=kernel, stride=stride)
-        return F.conv2d(values, conv.weight, conv.bias, stride=(conv.stride[0], conv.stride[1]))
+        # Canvases are standardized when they are drawn.
+        return values if name == "standardize" else self._convolve(name, values)
+
+    def _convolve(self, name: str, values: Tensor) -> Tensor:
+        # Called as a module, not a function: training hangs its batch normalisation on it.
+        convolved: Tensor = self._conv(name)(values)
+        return convolved
+
+    def _apply_head(self, pooled: Tensor, head: nn.ModuleDict, stride: Stride) -> Tensor | None:
+        """Slide the regressor or the context over the pooled map; None if there is none."""
+        if not len(head):
+            return None
+        pool = self.architecture.offset_pool
+        return dense.apply_head(pooled, _convs(head), pool=pool, stride=stride)
 
     def _conv(self, name: str) -> nn.Conv2d:
         stack = self.trunk if name in self.trunk else self.classifier
@@ -149,14 +232,20 @@ def initialize(network: OverFeat, *, seed: int, std: float | None = None) -> Non
     Args:
         network: The network, changed in place.
         seed: Seed of the draw.
-        std: Standard deviation of every weight (the paper: 0.01); None draws each layer with
-            sqrt(2 / fan_in), which keeps the activations' size through a net of any width.
+        std: Standard deviation of every weight, above 0 (the paper: 0.01); None draws each layer
+            with sqrt(2 / fan_in), which keeps the activations' size through a net of any width.
+
+    Raises:
+        ValueError: If the standard deviation is not a finite number above 0.
     """
+    if std is not None and not 0 < std < math.inf:
+        raise ValueError(f"std: received {std}, expected a finite number above 0")
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in network.modules():
-            if not isinstance(module, nn.Conv2d) or module.bias is None:
+            if not isinstance(module, nn.Conv2d):
                 continue
+            assert module.bias is not None
             fan_in = module.weight[0].numel()
             module.weight.normal_(0.0, std or (2.0 / fan_in) ** 0.5, generator=generator)
             module.bias.zero_()
@@ -188,6 +277,7 @@ def _stack(layers: Iterable[ConvLayer], *, inputs: int) -> nn.ModuleDict:
             layer.kernel,
             stride=layer.stride,
             padding=layer.padding,
+            groups=layer.groups,
         )
         inputs = layer.channels
     return stack

@@ -164,21 +164,20 @@ def place(canvas: Canvas, *, height: int, width: int) -> Placement:
 
 
 def shrink(
-    image: UInt8[np.ndarray, "h w 3"], scales: Sequence[Canvas]
+    image: UInt8[np.ndarray, "h w 3"], placements: Sequence[Placement]
 ) -> UInt8[np.ndarray, "fitted_h fitted_w 3"]:
-    """Reduce an image to what its largest scale needs, so that full-size pixels go no further.
+    """Reduce an image to its largest placement, so that full-size pixels go no further.
 
     Bilinear with antialiasing in fixed-point arithmetic: the same bits on any number of threads.
 
     Args:
         image: RGB pixels of the original image.
-        scales: The ladder in use.
+        placements: Where the image will lie.
 
     Returns:
-        The image as its largest scale shows it, or the same array if it is not larger than that.
+        The image as its largest placement shows it, or the same array if it is not larger.
     """
     height, width = image.shape[:2]
-    placements = [place(canvas, height=height, width=width) for canvas in scales]
     largest = max(placements, key=lambda p: (p.fitted_height, p.fitted_width))
     size = (largest.fitted_height, largest.fitted_width)
     if size[0] >= height and size[1] >= width:

@@ -7,6 +7,7 @@ several belongs to, and what counts as background, it does not say: here the nea
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,10 +37,18 @@ class TargetConfig:
     factor."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.min_size < self.max_size or self.background_margin < 1:
-            expected = "0 < min_size < max_size and background_margin >= 1"
-            msg = f"targets: received {self}, expected {expected}"
-            raise ValueError(msg)
+        # Each is false of a NaN too.
+        ranges = {
+            "min_visible": (0 <= self.min_visible <= 1, "0 to 1"),
+            "min_size": (0 < self.min_size < math.inf, "above 0 and finite"),
+            "max_size": (self.min_size < self.max_size < math.inf, "above min_size and finite"),
+            "max_shift": (0 < self.max_shift < math.inf, "above 0 and finite"),
+            "background_margin": (1 <= self.background_margin < math.inf, "at least 1 and finite"),
+        }
+        for name, (is_inside, expected) in ranges.items():
+            if not is_inside:
+                msg = f"targets {name}: received {getattr(self, name)}, expected {expected}"
+                raise ValueError(msg)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Final
 import pandas as pd
 
 from overfeat.checkpoint import digest_checkpoint
-from overfeat.predictor import find_checkpoint
+from overfeat.loading import find_checkpoint
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.run import AnnotateReport, annotate
 from pipelines.errors import InputError

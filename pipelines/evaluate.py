@@ -18,13 +18,13 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from overfeat.checkpoint import read_config, write_config
-from overfeat.predictor import PredictConfig
+from overfeat.predict_config import PredictConfig
 from pipelines import receipts, storage, tables
 from pipelines.errors import InputError
 from pipelines.images import ImageLimits, decode_image
 from pipelines.progress import Progress
 from pipelines.training.loader import EncodedSample, read_classes, read_samples
-from pipelines.weights import fetch_checkpoint, open_predictor
+from pipelines.weights import fetch_model, open_predictor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +37,9 @@ class EvaluateConfig:
     """Which shards."""
     output: str | None = None
     """A finished run whose images are named like the samples' keys; else a model is run here."""
-    weights: str = "demo"
-    """The model, if no run is given: a checkpoint's folder or URI, or `demo`."""
+    weights: tuple[str, ...] = ("demo",)
+    """The model, if no run is given: a checkpoint's folder or URI, or `demo`; several for a
+    committee."""
     score_threshold: float = 0.5
     """Least score of the model's boxes. Lower ones add windows to every box's evidence, which
     ranks: 0.3 gave a lower precision (measured on validation scenes)."""
@@ -47,7 +48,8 @@ class EvaluateConfig:
     threads: int = 1
     """CPU threads of the model."""
     record: bool = False
-    """Write the numbers into the provenance of the checkpoint; `weights` must be a local folder."""
+    """Write the numbers into the provenance of the checkpoint; `weights` must be one local
+    folder."""
 
     def __post_init__(self) -> None:
         if not 0 < self.score_threshold <= 1:
@@ -58,8 +60,12 @@ class EvaluateConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{name}: received {value}, expected at least 1")
-        if self.record and self.output is not None:
-            raise InputError("--record: numbers of a run; give --weights a folder and no --output")
+        if not self.weights:
+            raise InputError("--weights: received none, expected at least one")
+        if self.record and (self.output is not None or len(self.weights) > 1):
+            raise InputError(
+                "--record: numbers of a run or committee; give --weights one folder and no --output"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,12 +132,13 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
 
 def _record(config: EvaluateConfig, evaluation: Evaluation) -> None:
     """Write the numbers into the checkpoint's provenance, beside those of other splits."""
-    checkpoint = read_config(Path(config.weights))
+    folder = Path(config.weights[0])
+    checkpoint = read_config(folder)
     evaluations = dict(checkpoint.provenance.get("evaluations", {}))
     settings = {"score_threshold": config.score_threshold}
     evaluations[config.split] = {**settings, **asdict(evaluation)}
     provenance = {**checkpoint.provenance, "evaluations": evaluations}
-    write_config(Path(config.weights), replace(checkpoint, provenance=provenance))
+    write_config(folder, replace(checkpoint, provenance=provenance))
 
 
 def measure(
@@ -220,10 +227,10 @@ def _xywh(box: Sequence[float]) -> list[float]:
 def _detect(
     config: EvaluateConfig, samples: Sequence[EncodedSample], classes: Sequence[str]
 ) -> Iterator[FoundBox]:
-    files = fetch_checkpoint(config.weights)
-    if tuple(classes) != files.config.classes:
+    files = fetch_model(config.weights)
+    if tuple(classes) != files.classes:
         raise InputError(
-            f"--weights {config.weights}: knows {len(files.config.classes)} classes and the "
+            f"--weights {' '.join(config.weights)}: knows {len(files.classes)} classes and the "
             f"shards have {len(classes)} others; expected the same names in the same order"
         )
     torch.set_num_threads(config.threads)

@@ -24,6 +24,10 @@ class RowCounts:
     """Rows in `images`."""
     boxes: int = 0
     """Rows in `boxes`."""
+    guesses: int = 0
+    """Rows in `guesses`."""
+    features: int = 0
+    """Rows in `features`."""
     errors: Counter[str] = field(default_factory=Counter)
     """Failed images by reason."""
 
@@ -36,6 +40,8 @@ class RowCounts:
         return RowCounts(
             images=self.images + other.images,
             boxes=self.boxes + other.boxes,
+            guesses=self.guesses + other.guesses,
+            features=self.features + other.features,
             errors=self.errors + other.errors,
         )
 
@@ -45,7 +51,14 @@ class RowCounts:
         Returns:
             JSON, read by `decode`.
         """
-        return json.dumps({"images": self.images, "boxes": self.boxes, "errors": self.errors})
+        values = {
+            "images": self.images,
+            "boxes": self.boxes,
+            "guesses": self.guesses,
+            "features": self.features,
+            "errors": self.errors,
+        }
+        return json.dumps(values)
 
     @classmethod
     def decode(cls, text: str) -> RowCounts:
@@ -58,7 +71,7 @@ class RowCounts:
             The counts.
         """
         values = json.loads(text)
-        return cls(images=values["images"], boxes=values["boxes"], errors=Counter(values["errors"]))
+        return cls(**values | {"errors": Counter(values["errors"])})
 
 
 def list_committed(output: str) -> set[int]:

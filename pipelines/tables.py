@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,10 @@ SCHEMA_VERSION: Final = "1"
 
 IMAGES: Final = "images"
 BOXES: Final = "boxes"
+GUESSES: Final = "guesses"
+FEATURES: Final = "features"
+_GROUP_BYTES: Final = 128 * 2**20
+"""Uncompressed, in a row group (assumed: what a reader can hold several of); features reach it."""
 RUN_FILE: Final = "run.json"
 """Beside the tables: the run's configuration, model and versions."""
 
@@ -59,6 +64,20 @@ BOXES_SCHEMA: Final = pa.schema(
     ]
 )
 
+GUESSES_SCHEMA: Final = pa.schema(
+    [
+        _required("image", pa.string()),
+        _required("rank", pa.int32()),
+        _required("label_id", pa.int32()),
+        _required("label", pa.string()),
+        _required("score", pa.float32()),
+        _required("x_min", pa.float32()),
+        _required("y_min", pa.float32()),
+        _required("x_max", pa.float32()),
+        _required("y_max", pa.float32()),
+    ]
+)
+
 MANIFEST_SCHEMA: Final = pa.schema(
     [
         _required("slice", pa.int32()),
@@ -68,6 +87,26 @@ MANIFEST_SCHEMA: Final = pa.schema(
         _required("mtime", pa.float64()),
     ]
 )
+
+
+def features_schema(channels: int) -> pa.Schema:
+    """Lay out the `features` table of a run.
+
+    Args:
+        channels: Numbers in a vector: those of the run's one layer.
+
+    Returns:
+        The columns.
+    """
+    return pa.schema(
+        [
+            _required("image", pa.string()),
+            _required("scale", pa.int32()),
+            _required("row", pa.int32()),
+            _required("col", pa.int32()),
+            _required("vector", pa.list_(pa.float32(), channels)),
+        ]
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,9 +164,23 @@ def encode_table(table: pa.Table, schema: pa.Schema, provenance: Provenance, **n
         **notes,
     }
     exact = table.select(schema.names).cast(schema).replace_schema_metadata(metadata)
+    groups = max(1, math.ceil(exact.nbytes / _GROUP_BYTES))
     sink = pa.BufferOutputStream()
-    pq.write_table(exact, sink, compression="zstd")
+    pq.write_table(
+        exact,
+        sink,
+        compression="zstd",
+        row_group_size=max(1, math.ceil(len(exact) / groups)),
+        use_dictionary=_choose_dictionaries(schema),
+    )
     return bytes(sink.getvalue().to_pybytes())
+
+
+def _choose_dictionaries(schema: pa.Schema) -> Any:  # noqa: ANN401 (the stubs know no names there)
+    """Columns in which repeated values are looked for."""
+    vectors = {field.name for field in schema if pa.types.is_fixed_size_list(field.type)}
+    # Vectors hardly repeat: 270 MB took 2.2 s with the search and 0.7 s without (measured).
+    return [name for name in schema.names if name not in vectors] if vectors else True
 
 
 def read_notes(uri: str) -> Mapping[str, str]:

@@ -1,8 +1,10 @@
-"""A checkpoint from wherever the user keeps it: fetched once, handed to every worker as bytes."""
+"""Checkpoints from wherever the user keeps them: fetched once, handed to every worker as bytes."""
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +16,9 @@ from overfeat.checkpoint import (
     digest_checkpoint,
     load_checkpoint,
 )
-from overfeat.predictor import Dtype, Predictor, find_checkpoint
+from overfeat.loading import find_checkpoint
+from overfeat.member import Dtype, Member
+from overfeat.predictor import Predictor
 from pipelines import storage
 from pipelines.errors import InputError
 
@@ -29,6 +33,49 @@ class CheckpointFiles:
     """Its identity."""
     contents: dict[str, bytes]
     """File names and bytes."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFiles:
+    """A model in memory: one checkpoint, or the several of a committee."""
+
+    members: tuple[CheckpointFiles, ...]
+    """At least one; all with the same classes in the same order."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels in the order of every member's outputs."""
+        return self.members[0].config.classes
+
+    @property
+    def digest(self) -> str:
+        """The model's identity: a checkpoint's own; of a committee, of its members' in order."""
+        first, *others = (member.digest for member in self.members)
+        if not others:
+            return first
+        return hashlib.sha256("".join([first, *others]).encode()).hexdigest()
+
+
+def fetch_model(weights: Sequence[str]) -> ModelFiles:
+    """Read one checkpoint, or the several of a committee, and check that they can be used.
+
+    Args:
+        weights: For each `demo`, a folder, or a URI; at least one.
+
+    Returns:
+        The model.
+
+    Raises:
+        InputError: If a checkpoint is missing or damaged, or has other classes than the first.
+    """
+    members = tuple(fetch_checkpoint(name) for name in weights)
+    for name, member in zip(weights, members, strict=True):
+        if member.config.classes != members[0].config.classes:
+            raise InputError(
+                f"--weights {name}: its classes, or their order, differ from those of "
+                f"{weights[0]}; a committee needs the same list in every {CONFIG_FILE}"
+            )
+    return ModelFiles(members=members)
 
 
 def fetch_checkpoint(weights: str) -> CheckpointFiles:
@@ -65,21 +112,25 @@ def fetch_checkpoint(weights: str) -> CheckpointFiles:
     return CheckpointFiles(config=config, digest=digest, contents=contents)
 
 
-def open_predictor(files: CheckpointFiles, *, device: str, dtype: Dtype) -> Predictor:
-    """Build the model from a fetched checkpoint.
+def open_predictor(files: ModelFiles, *, device: str, dtype: Dtype) -> Predictor:
+    """Build the model from what was fetched.
 
     Args:
-        files: What `fetch_checkpoint` returned.
+        files: What `fetch_model` returned.
         device: Such as `cpu` or `cuda`.
         dtype: Number format of weights and activations.
 
     Returns:
         The model.
     """
+    return Predictor([_open_member(member, device, dtype) for member in files.members])
+
+
+def _open_member(files: CheckpointFiles, device: str, dtype: Dtype) -> Member:
     with tempfile.TemporaryDirectory() as folder:
         _unpack(files.contents, Path(folder))
         config, network = load_checkpoint(Path(folder))
-    return Predictor(config, network, device=device, dtype=dtype)
+    return Member(config, network, device=device, dtype=dtype)
 
 
 def _unpack(contents: dict[str, bytes], folder: Path) -> None:

@@ -20,12 +20,9 @@ from jobs.cli import dispatch
 from overfeat.checkpoint import CheckpointConfig, save_checkpoint
 from overfeat.scales import Canvas
 from pipelines import manifest, storage
-from pipelines.annotate.config import (
-    AnnotateConfig,
-    ResolvedModel,
-    resolve_scales,
-    row_settings,
-)
+from pipelines.annotate.config import AnnotateConfig
+from pipelines.annotate.resolve import resolve_model
+from pipelines.annotate.settings import row_settings
 from pipelines.annotate.stages import StageConfig, detect_slice, read_slice, write_slice
 from pipelines.fingerprint import compute_fingerprint
 from pipelines.selection import SelectionCounts, select_images
@@ -33,13 +30,15 @@ from pipelines.shards.samples import ObjectMetadata, Sample, SampleMetadata
 from pipelines.shards.writer import pack_shards
 from pipelines.tables import (
     BOXES,
+    FEATURES,
+    GUESSES,
     IMAGES,
     IMAGES_SCHEMA,
     Provenance,
     encode_table,
     slice_name,
 )
-from pipelines.weights import fetch_checkpoint, open_predictor
+from pipelines.weights import fetch_model, open_predictor
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -99,23 +98,17 @@ def write_pictures(root, count, *, start=0):
     return uris
 
 
-def make_config(root, weights, **changes):
+def make_config(root, *weights, **changes):
     """Settings for a run from ROOT/in to ROOT/out that finds several boxes in an image."""
     settings = {
         "images": storage.join_uri(root, "in"),
         "output": storage.join_uri(root, "out"),
-        "weights": str(weights),
+        "weights": tuple(map(str, weights)),
         "slice_size": 4,
         "score_threshold": 0.25,
         "workers": 1,
     }
     return AnnotateConfig(**settings | changes)
-
-
-def resolve_model(config, files, *, device="cpu", dtype="float32"):
-    """What a run on this machine makes of a checkpoint."""
-    scales = resolve_scales(config, files.config)
-    return ResolvedModel(digest=files.digest, scales=scales, device=device, dtype=dtype)
 
 
 def start_run(config, output):
@@ -129,12 +122,14 @@ def start_run(config, output):
     )
     manifest.write_manifest(output, slices, count_skipped=lambda: counts.skipped)
     model = resolve_model(config, _fetch_once(config.weights))
+    settings = row_settings(config, model, device="cpu", dtype="float32")
     return StageConfig(
         output=output,
-        fingerprint=compute_fingerprint(row_settings(config, model)),
+        fingerprint=compute_fingerprint(settings),
         generation=0,
-        scales=model.scales,
+        plans=model.plans,
         tasks=config.tasks,
+        channels=None if model.features is None else model.features.channels,
         predict=config.predict_config(),
         limits=config.image_limits(),
     )
@@ -153,7 +148,7 @@ def _open_once(weights):
 
 @cache
 def _fetch_once(weights):
-    return fetch_checkpoint(weights)
+    return fetch_model(weights)
 
 
 def annotate_without_ray(config, output, *, slices=None):
@@ -185,8 +180,11 @@ def read_rows(output, table):
 
 
 def assert_same_rows(one, other):
-    """Two runs agree bit for bit in every column."""
-    for table in (IMAGES, BOXES):
+    """Two runs have the same tables, and agree bit for bit in every column."""
+    kinds = [{name.split("/")[0] for name in list_all(root)} for root in (one, other)]
+    tables = {IMAGES, BOXES, GUESSES, FEATURES}
+    assert kinds[0] & tables == kinds[1] & tables
+    for table in sorted(kinds[0] & tables):
         assert read_rows(one, table).equals(read_rows(other, table)), table
 
 
@@ -199,8 +197,9 @@ def annotate_flags(config):
     """Write the settings of `make_config` as a command."""
     return [
         "annotate", "--images", config.images, "--output", config.output,
-        "--weights", config.weights, "--slice-size", str(config.slice_size),
+        "--weights", *config.weights, "--slice-size", str(config.slice_size),
         "--score-threshold", str(config.score_threshold), "--workers", str(config.workers),
+        "--tasks", *config.tasks,
         *(["--scales", *config.scales] if config.scales else []),
     ]  # fmt: skip
 

@@ -1,19 +1,18 @@
-"""What a user says of an annotation run, and which of it decides the rows."""
+"""What a user says of an annotation run."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
-from overfeat.architectures import get_architecture
-from overfeat.checkpoint import CheckpointConfig
+from overfeat.features import FeatureConfig, Pool
 from overfeat.geometry import Stride
-from overfeat.predictor import Dtype, PredictConfig, Task
-from overfeat.scales import Canvas, check_ladder
-from pipelines import storage
+from overfeat.merge import MERGES, Method
+from overfeat.predict_config import PredictConfig, Task
+from overfeat.scales import Canvas
+from overfeat.views import Views
 from pipelines.errors import InputError
-from pipelines.fingerprint import RESULTS_VERSION, Value
 from pipelines.images import IMAGE_SUFFIXES, ImageLimits
 
 DtypeChoice = Literal["auto", "float32", "bfloat16", "float16"]
@@ -28,10 +27,14 @@ class AnnotateConfig:
     """A folder or prefix, a glob, or a list of URIs (.txt, or .parquet with a column `image`)."""
     output: str
     """Folder for the tables: a local path or a URI. The same command goes on where it stood."""
-    weights: str = "demo"
-    """A checkpoint's folder or URI; `demo` is the one shipped in the package."""
+    weights: tuple[str, ...] = ("demo",)
+    """A checkpoint's folder or URI, or several for a committee; `demo` is the one shipped in the
+    package."""
     tasks: tuple[Task, ...] = ("classify", "detect")
-    """What is asked of each image."""
+    """What is asked of each image: best classes; best classes with a box each; all objects;
+    feature vectors."""
+    views: Views = "dense"
+    """Look at all windows of every scale, or at the crops of an older protocol."""
     scales: tuple[str, ...] = ()
     """Canvases such as 245x245 281x317, height x width in pixels; the checkpoint's own if none."""
     stride: Stride = "fine"
@@ -42,6 +45,13 @@ class AnnotateConfig:
     """Least class probability of a box, above 0 and at most 1."""
     max_boxes: int = 100
     """Boxes kept per image."""
+    merge: Method = "greedy"
+    """How detection makes few boxes of many; localization always merges greedily."""
+    feature_layer: str | None = None
+    """Layer of the features: a name (fc7 before its ReLU, fc7_relu after it) or its number in the
+    2014 program; by default the last hidden layer before its ReLU."""
+    feature_pool: Pool = "mean"
+    """What becomes of a layer's cells at each scale: their mean or maximum, or `none` for each."""
     slice_size: int = 128
     """Most images in a slice, the unit of work, retry and commit."""
     slice_bytes: int = 256 * 2**20
@@ -87,25 +97,46 @@ class AnnotateConfig:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise InputError(f"--{_flag(name)}: received {value}, expected a number above 0")
-        if not self.tasks or not self.suffixes:
-            raise InputError("--tasks and --suffixes: received none, expected at least one each")
+        for name in ("weights", "tasks", "suffixes"):
+            if not getattr(self, name):
+                raise InputError(f"--{name}: received none, expected at least one")
+        self._check_features()
         try:
             self.predict_config()
         except ValueError as error:
             raise InputError(str(error)) from error
 
+    def _check_features(self) -> None:
+        if "features" not in self.tasks and self.feature_layer is not None:
+            raise InputError(
+                f"--feature-layer: received {self.feature_layer!r} without the task features; "
+                "add it to --tasks, or drop the flag"
+            )
+        if "features" in self.tasks and len(self.weights) > 1:
+            raise InputError(
+                f"--tasks features: received {len(self.weights)} checkpoints, and a committee has "
+                "no common layers; give --weights one, or drop the task"
+            )
+
     def predict_config(self) -> PredictConfig:
         """Collect what the model is told.
 
         Returns:
-            Scales, stride, flips and thresholds.
+            Views, scales, stride, flips and thresholds, merging and features.
         """
+        layer = self.feature_layer
         return PredictConfig(
+            views=self.views,
             scales=tuple(Canvas.parse(text) for text in self.scales),
             stride=self.stride,
             flips=self.flips,
             score_threshold=self.score_threshold,
             max_boxes=self.max_boxes,
+            merge=MERGES[self.merge](),
+            features=FeatureConfig(
+                layer=int(layer) if layer is not None and layer.isdecimal() else layer,
+                pool=self.feature_pool,
+            ),
         )
 
     def image_limits(self) -> ImageLimits:
@@ -117,81 +148,6 @@ class AnnotateConfig:
         return ImageLimits(
             max_pixels=self.max_pixels, max_bytes=self.max_bytes, max_frames=self.max_frames
         )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ResolvedModel:
-    """The model as the detect actors run it."""
-
-    digest: str
-    """Of the checkpoint."""
-    scales: tuple[Canvas, ...]
-    """The ladder in use."""
-    device: str
-    """Kind of device: `cpu` or `cuda`."""
-    dtype: Dtype
-    """Number format in use."""
-
-
-def resolve_scales(config: AnnotateConfig, checkpoint: CheckpointConfig) -> tuple[Canvas, ...]:
-    """Choose the ladder: the command's, or else the checkpoint's.
-
-    Args:
-        config: What the user said.
-        checkpoint: The model.
-
-    Returns:
-        At least one canvas.
-
-    Raises:
-        InputError: If a canvas has no room for one of the network's windows.
-    """
-    scales = config.predict_config().scales or checkpoint.ladder
-    try:
-        check_ladder(scales, window=get_architecture(checkpoint.architecture).window)
-    except ValueError as error:
-        raise InputError(f"--{error}") from error
-    return scales
-
-
-def row_settings(config: AnnotateConfig, model: ResolvedModel) -> dict[str, Value]:
-    """Collect every setting that can change a row or the manifest.
-
-    Args:
-        config: What the user said.
-        model: What became of its weights, scales, device and dtype.
-
-    Returns:
-        Names and values for the fingerprint.
-    """
-    predict = config.predict_config()
-    return {
-        "results_version": RESULTS_VERSION,
-        "images": storage.resolve_uri(config.images).rstrip("/"),
-        "suffixes": sorted({suffix.lower() for suffix in config.suffixes}),
-        "limit": config.limit,
-        "slice_size": config.slice_size,
-        "slice_bytes": config.slice_bytes,
-        "weights_digest": model.digest,
-        "tasks": sorted(set(config.tasks)),
-        "scales": [str(canvas) for canvas in model.scales],
-        "stride": predict.stride,
-        "flips": predict.flips,
-        "score_threshold": predict.score_threshold,
-        "max_boxes": predict.max_boxes,
-        "merge": asdict(predict.merge),
-        "shrink": "bilinear-antialias-uint8",
-        "top_classes": predict.top_classes,
-        "batch_pixels": predict.batch_pixels,
-        "threads": config.threads,
-        "device": model.device,
-        "dtype": model.dtype,
-        **{name: getattr(config.image_limits(), name) for name in _names(ImageLimits)},
-    }
-
-
-def _names(config: type[ImageLimits]) -> list[str]:
-    return [field.name for field in fields(config)]
 
 
 def _flag(name: str) -> str:

@@ -11,16 +11,18 @@ from typing import Final
 import ray
 import torch
 
-from overfeat.predictor import Dtype, PreparedImage
+from overfeat.member import Dtype
+from overfeat.views import PreparedImage
 from pipelines import manifest, storage
-from pipelines.annotate.config import AnnotateConfig, resolve_scales
+from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.graph import resolve_device
+from pipelines.annotate.resolve import resolve_model
 from pipelines.cluster import join_cluster, place_workers
 from pipelines.errors import ImageError, InputError
 from pipelines.images import decode_image
 from pipelines.selection import SelectionCounts, select_images
 from pipelines.storage import ObjectInfo
-from pipelines.weights import CheckpointFiles, fetch_checkpoint, open_predictor
+from pipelines.weights import ModelFiles, fetch_model, open_predictor
 
 _SAMPLE: Final = 8
 """Images that the rate is measured on."""
@@ -56,10 +58,10 @@ def estimate(config: AnnotateConfig) -> Estimate:
         Counts and a time.
 
     Raises:
-        InputError: If there is no image or no checkpoint.
+        InputError: If there is no image or no checkpoint, or the command does not fit it.
     """
-    files = fetch_checkpoint(config.weights)
-    resolve_scales(config, files.config)
+    files = fetch_model(config.weights)
+    resolve_model(config, files)
     counts = SelectionCounts()
     found = islice(
         select_images(
@@ -93,7 +95,7 @@ def estimate(config: AnnotateConfig) -> Estimate:
 
 
 def _measure(
-    config: AnnotateConfig, files: CheckpointFiles, infos: Sequence[ObjectInfo]
+    config: AnnotateConfig, files: ModelFiles, infos: Sequence[ObjectInfo]
 ) -> tuple[int, int, float]:
     """Find the number of workers, the readable images, and the images/s of one worker."""
     with join_cluster(config.address):
@@ -113,7 +115,7 @@ def _measure(
 
 def _time_images(
     config: AnnotateConfig,
-    files: CheckpointFiles,
+    files: ModelFiles,
     infos: list[ObjectInfo],
     device: str,
     dtype: Dtype,

@@ -14,11 +14,11 @@ import ray
 import torch
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 
-from overfeat.predictor import Dtype
+from overfeat.member import Dtype
 from pipelines.annotate.config import DtypeChoice
 from pipelines.annotate.stages import StageConfig, detect_slice, read_slice, write_slice
 from pipelines.cluster import Placement
-from pipelines.weights import CheckpointFiles, open_predictor
+from pipelines.weights import ModelFiles, open_predictor
 
 if TYPE_CHECKING:
     from ray import ObjectRef
@@ -34,7 +34,7 @@ class DetectActor:
 
     def __init__(
         self,
-        files: ObjectRef[CheckpointFiles],
+        files: ObjectRef[ModelFiles],
         config: StageConfig,
         *,
         device: str,
@@ -81,7 +81,7 @@ def resolve_device(placement: Placement, dtype: DtypeChoice) -> tuple[str, Dtype
 
 def run_graph(
     slices: Sequence[int],
-    files: CheckpointFiles,
+    files: ModelFiles,
     config: StageConfig,
     *,
     placement: Placement,
@@ -94,7 +94,7 @@ def run_graph(
 
     Args:
         slices: Their numbers, in the order in which they are dispatched.
-        files: The checkpoint.
+        files: The model.
         config: What the stages are told.
         placement: Where the detect actors run.
         device: Kind of device that every actor has.

@@ -12,9 +12,12 @@ from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any, Final
 
+from overfeat.member import Dtype
 from pipelines import manifest, receipts, storage
-from pipelines.annotate.config import AnnotateConfig, ResolvedModel, resolve_scales, row_settings
+from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.graph import resolve_device, run_graph
+from pipelines.annotate.resolve import ResolvedModel, resolve_model
+from pipelines.annotate.settings import row_settings
 from pipelines.annotate.stages import STAGES, StageConfig
 from pipelines.cluster import Placement, join_cluster, place_workers
 from pipelines.errors import InputError, PipelineError
@@ -26,7 +29,7 @@ from pipelines.selection import SelectionCounts, select_images
 from pipelines.storage import ObjectInfo
 from pipelines.tables import RUN_FILE
 from pipelines.versions import describe_versions
-from pipelines.weights import CheckpointFiles, fetch_checkpoint
+from pipelines.weights import ModelFiles, fetch_model
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +53,10 @@ class AnnotateReport:
     """Failed images by reason."""
     boxes: int
     """Rows in `boxes`."""
+    guesses: int
+    """Rows in `guesses`."""
+    features: int
+    """Rows in `features`."""
     images_read: int
     """Images read by this invocation; 0 if all slices had been committed before."""
     slices: int
@@ -76,14 +83,15 @@ def annotate(config: AnnotateConfig) -> AnnotateReport:
         How the run stands; every image of its manifest has a row.
 
     Raises:
-        InputError: If nothing was started: no image, no checkpoint, another configuration there.
+        InputError: If nothing was started: no image, no checkpoint, a command that does not fit it,
+            another configuration there.
         StorageError: If a store refused or failed for good.
         ResourceError: If the cluster is too small.
     """
     started = datetime.now(UTC)
     output = storage.resolve_uri(config.output)
-    files = fetch_checkpoint(config.weights)
-    resolve_scales(config, files.config)
+    files = fetch_model(config.weights)
+    model = resolve_model(config, files)
     # Says at once that the output's bucket does not exist.
     storage.list_names(output)
     counts = SelectionCounts()
@@ -91,7 +99,7 @@ def annotate(config: AnnotateConfig) -> AnnotateReport:
     with join_cluster(config.address) as is_ours:
         # Nothing can join an instance of our own.
         placement = _place(config, wait_seconds=0 if is_ours else config.wait_for_resources)
-        run = _open_run(config, output, files, placement)
+        run = _open_run(config, output, files, model, placement)
         summary = _open_manifest(config, run, first, counts)
         pending, before = _find_pending(output, summary)
         work = _Work(run=run, files=files, placement=placement, config=config)
@@ -106,6 +114,8 @@ class _Run:
     output: str
     fingerprint: str
     model: ResolvedModel
+    device: str
+    dtype: Dtype
     is_new: bool
 
 
@@ -114,7 +124,7 @@ class _Work:
     """What the slices are done with."""
 
     run: _Run
-    files: CheckpointFiles
+    files: ModelFiles
     placement: Placement
     config: AnnotateConfig
 
@@ -159,13 +169,15 @@ def _place(config: AnnotateConfig, *, wait_seconds: float) -> Placement:
 
 
 def _open_run(
-    config: AnnotateConfig, output: str, files: CheckpointFiles, placement: Placement
+    config: AnnotateConfig,
+    output: str,
+    files: ModelFiles,
+    model: ResolvedModel,
+    placement: Placement,
 ) -> _Run:
     """Create `run.json`, or check that the one there is of the same configuration."""
     device, dtype = resolve_device(placement, config.dtype)
-    scales = resolve_scales(config, files.config)
-    model = ResolvedModel(digest=files.digest, scales=scales, device=device, dtype=dtype)
-    settings = row_settings(config, model)
+    settings = row_settings(config, model, device=device, dtype=dtype)
     uri = storage.join_uri(output, RUN_FILE)
     fingerprint = compute_fingerprint(settings)
     document = _describe_run(config, files, fingerprint, settings)
@@ -176,7 +188,14 @@ def _open_run(
         there = _read_run(uri)
         refuse_other_settings(output, found=there["settings"], wanted=settings)
         _warn_of_versions(there["versions"])
-    return _Run(output=output, fingerprint=fingerprint, model=model, is_new=is_new)
+    return _Run(
+        output=output,
+        fingerprint=fingerprint,
+        model=model,
+        device=device,
+        dtype=dtype,
+        is_new=is_new,
+    )
 
 
 def _read_run(uri: str) -> dict[str, Any]:
@@ -190,17 +209,17 @@ def _read_run(uri: str) -> dict[str, Any]:
 
 
 def _describe_run(
-    config: AnnotateConfig, files: CheckpointFiles, fingerprint: str, settings: dict[str, Value]
+    config: AnnotateConfig, files: ModelFiles, fingerprint: str, settings: dict[str, Value]
 ) -> dict[str, Any]:
     return {
         "fingerprint": fingerprint,
         "settings": settings,
         "configuration": asdict(config),
         "model": {
-            "weights": config.weights,
+            "weights": list(config.weights),
             "digest": files.digest,
-            "architecture": files.config.architecture,
-            "classes": list(files.config.classes),
+            "architectures": [member.config.architecture for member in files.members],
+            "classes": list(files.classes),
         },
         "versions": describe_versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -289,12 +308,14 @@ def _do_slices(
 
 def _run(work: _Work, pending: Sequence[int]) -> Iterator[Any]:
     config, run = work.config, work.run
+    features = run.model.features
     stage_config = StageConfig(
         output=run.output,
         fingerprint=run.fingerprint,
         generation=0,
-        scales=run.model.scales,
+        plans=run.model.plans,
         tasks=config.tasks,
+        channels=None if features is None else features.channels,
         predict=config.predict_config(),
         limits=config.image_limits(),
     )
@@ -303,8 +324,8 @@ def _run(work: _Work, pending: Sequence[int]) -> Iterator[Any]:
         work.files,
         stage_config,
         placement=work.placement,
-        device=run.model.device,
-        dtype=run.model.dtype,
+        device=run.device,
+        dtype=run.dtype,
         threads=config.threads,
         cpus_per_read=config.cpus_per_read,
     )
@@ -328,6 +349,8 @@ def _report(
         failed=total.failed,
         errors=dict(Counter(total.errors).most_common()),
         boxes=total.boxes,
+        guesses=total.guesses,
+        features=total.features,
         images_read=done.counts.images,
         slices=summary.slices,
         slices_done=done.slices,

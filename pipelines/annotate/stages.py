@@ -1,6 +1,6 @@
 """What happens to a slice: read and decode, detect, write. Where it happens is not said here.
 
-    number -> READ table (pixels) -> DETECTED table (nested boxes) -> two objects, a SUMMARY row
+    number -> READ table (pixels) -> DETECTED table (nested answers) -> objects, a SUMMARY row
 
 Between the stages a slice is one Arrow table with one row per image, in the order of the manifest.
 """
@@ -11,15 +11,16 @@ import json
 import time
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
 
-from overfeat.predictions import Classification, Detections, Prediction
-from overfeat.predictor import PredictConfig, Predictor, PreparedImage, Task
-from overfeat.scales import Canvas, shrink
+from overfeat.predict_config import PredictConfig, Task
+from overfeat.predictor import Predictor
+from overfeat.views import PreparedImage, ViewPlan, prepare_image
 from pipelines import manifest, storage, tables
+from pipelines.annotate.rows import image_rows, nest_answers, task_rows
 from pipelines.errors import ImageError
 from pipelines.images import ImageLimits, decode_image
 from pipelines.receipts import RowCounts
@@ -42,18 +43,6 @@ _READ_COLUMNS: Final[dict[str, pa.DataType]] = {
     "decode_seconds": pa.float64(),
 }
 READ_SCHEMA: Final = pa.schema(_READ_COLUMNS)
-
-_BOX_STRUCT: Final = pa.struct([f for f in tables.BOXES_SCHEMA if f.name not in {"image", "box"}])
-
-_ANSWER_COLUMNS: Final[dict[str, pa.DataType]] = {
-    "labels": pa.list_(pa.string()),
-    "scores": pa.list_(pa.float32()),
-    "boxes": pa.list_(_BOX_STRUCT),
-    "truncated_boxes": pa.bool_(),
-    "detect_seconds": pa.float64(),
-}
-_ANSWER_SCHEMA: Final = pa.schema(_ANSWER_COLUMNS)
-"""What detection adds to a row."""
 
 _PIXEL_COLUMNS: Final = ("pixels", "pixel_width")
 
@@ -79,10 +68,12 @@ class StageConfig:
     """Of the settings that decide the rows."""
     generation: int
     """Of the manifest."""
-    scales: tuple[Canvas, ...]
-    """The ladder: images are shrunk to its largest scale."""
+    plans: tuple[ViewPlan, ...]
+    """How each network looks at images: they are shrunk to the largest view."""
     tasks: tuple[Task, ...]
     """What is asked of each image."""
+    channels: int | None
+    """Width of a feature vector; None if features are not asked for."""
     predict: PredictConfig
     """What the model is told."""
     limits: ImageLimits
@@ -122,12 +113,12 @@ def _decode(
         image = decode_image(answer.data, config.limits)
     except ImageError as error:
         return row | {"error_type": str(error.reason), "error": error.message}
-    pixels = shrink(image, config.scales)
+    prepared = prepare_image(image, config.plans)
     return row | {
-        "height": image.shape[0],
-        "width": image.shape[1],
-        "pixels": pixels.tobytes(),
-        "pixel_width": pixels.shape[1],
+        "height": prepared.height,
+        "width": prepared.width,
+        "pixels": prepared.pixels.tobytes(),
+        "pixel_width": prepared.pixels.shape[1],
     }
 
 
@@ -145,17 +136,16 @@ def detect_slice(table: pa.Table, predictor: Predictor, config: StageConfig) -> 
     started = time.perf_counter()
     ready = [row for row, valid in enumerate(table["pixels"].is_valid().to_pylist()) if valid]
     images = [_prepared(table, row) for row in ready]
-    predictions = dict(
-        zip(ready, predictor.predict(images, config.predict, config.tasks), strict=True)
+    found = predictor.predict(images, config.predict, config.tasks)
+    predictions = dict(zip(ready, found, strict=True))
+    answers = nest_answers(
+        [predictions.get(row) for row in range(len(table))], channels=config.channels
     )
     seconds = (time.perf_counter() - started) / len(table)
-    answers = [
-        {**_answer(predictions.get(row)), "detect_seconds": seconds} for row in range(len(table))
-    ]
-    made = pa.Table.from_pylist(answers, _ANSWER_SCHEMA)
+    answers = answers.append_column("detect_seconds", pa.array([seconds] * len(table)))
     detected = table.drop_columns(list(_PIXEL_COLUMNS))
-    for name in made.column_names:
-        detected = detected.append_column(_ANSWER_SCHEMA.field(name), made[name])
+    for column in answers.schema:
+        detected = detected.append_column(column, answers[column.name])
     return detected
 
 
@@ -167,36 +157,6 @@ def _prepared(table: pa.Table, row: int) -> PreparedImage:
         height=table["height"][row].as_py(),
         width=table["width"][row].as_py(),
     )
-
-
-def _answer(prediction: Prediction | None) -> dict[str, object]:
-    """Turn a prediction into the columns of one row; a failed image has none."""
-    classification = None if prediction is None else prediction.classification
-    detections = None if prediction is None else prediction.detections
-    return {
-        **_class_columns(classification),
-        "boxes": [] if detections is None else _box_rows(detections),
-        "truncated_boxes": bool(detections and detections.truncated_boxes),
-    }
-
-
-def _class_columns(classification: Classification | None) -> dict[str, object]:
-    if classification is None:
-        return {"labels": [], "scores": []}
-    return {"labels": list(classification.labels), "scores": classification.scores.tolist()}
-
-
-def _box_rows(detections: Detections) -> list[dict[str, object]]:
-    columns = (
-        detections.label_ids.tolist(),
-        detections.labels,
-        detections.scores.tolist(),
-        detections.evidence.tolist(),
-        *detections.boxes_xyxy.T.tolist(),
-        detections.n_windows.tolist(),
-    )
-    names = [field.name for field in _BOX_STRUCT]
-    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def write_slice(table: pa.Table, config: StageConfig) -> pa.Table:
@@ -212,11 +172,12 @@ def write_slice(table: pa.Table, config: StageConfig) -> pa.Table:
     started = time.perf_counter()
     number = table["slice"][0].as_py()
     provenance = tables.Provenance(fingerprint=config.fingerprint, generation=config.generation)
+    written: Counter[str] = Counter()
+    for name, rows in task_rows(table, config.tasks):
+        _put(config.output, name, number, tables.encode_table(rows, rows.schema, provenance))
+        written[name] = len(rows)
     images = image_rows(table, config.fingerprint)
-    counts = _count(images)
-    if "detect" in config.tasks:
-        boxes = tables.encode_table(box_rows(table), tables.BOXES_SCHEMA, provenance)
-        _put(config.output, tables.BOXES, number, boxes)
+    counts = _count(images, written)
     receipt = tables.encode_table(images, tables.IMAGES_SCHEMA, provenance, counts=counts.encode())
     _put(config.output, tables.IMAGES, number, receipt)
     seconds = {stage: _sum(table, f"{stage}_seconds") for stage in STAGES[:-1]}
@@ -230,49 +191,15 @@ def write_slice(table: pa.Table, config: StageConfig) -> pa.Table:
     return pa.Table.from_pylist([row], SUMMARY_SCHEMA)
 
 
-def image_rows(table: pa.Table, fingerprint: str) -> pa.Table:
-    """Make the rows of the `images` table.
-
-    Args:
-        table: From `detect_slice`.
-        fingerprint: Of the run.
-
-    Returns:
-        A table of `IMAGES_SCHEMA`, in the same order.
-    """
-    reasons: list[str | None] = table["error_type"].to_pylist()
-    boxes: list[Any] = table["boxes"].to_pylist()
-    rows = (
-        table.append_column("status", pa.array(["error" if reason else "ok" for reason in reasons]))
-        .append_column("n_boxes", pa.array([len(found) for found in boxes]))
-        .append_column("fingerprint", pa.array([fingerprint] * len(table)))
-    )
-    return rows.select(tables.IMAGES_SCHEMA.names).cast(tables.IMAGES_SCHEMA)
-
-
-def box_rows(table: pa.Table) -> pa.Table:
-    """Make the rows of the `boxes` table.
-
-    Args:
-        table: From `detect_slice`.
-
-    Returns:
-        A table of `BOXES_SCHEMA`, sorted by image, then rank.
-    """
-    images: list[Any] = table["image"].to_pylist()
-    found: list[Any] = table["boxes"].to_pylist()
-    rows = [
-        {"image": image, "box": rank, **box}
-        for image, boxes in zip(images, found, strict=True)
-        for rank, box in enumerate(boxes)
-    ]
-    return pa.Table.from_pylist(rows, tables.BOXES_SCHEMA)
-
-
-def _count(images: pa.Table) -> RowCounts:
+def _count(images: pa.Table, written: Counter[str]) -> RowCounts:
     reasons = [reason for reason in images["error_type"].to_pylist() if reason is not None]
-    boxes = int(np.sum(images["n_boxes"].to_numpy()))
-    return RowCounts(images=len(images), boxes=boxes, errors=Counter(reasons))
+    return RowCounts(
+        images=len(images),
+        boxes=written[tables.BOXES],
+        guesses=written[tables.GUESSES],
+        features=written[tables.FEATURES],
+        errors=Counter(reasons),
+    )
 
 
 def _put(output: str, table: str, number: int, data: bytes) -> None:

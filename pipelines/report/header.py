@@ -10,7 +10,7 @@ from pipelines.report.words import name_of, tell_count, tell_value
 
 HEADLINES = (
     ("Model", ("weights",)),
-    ("Architecture", ("architecture",)),
+    ("Architecture", ("architectures", "architecture")),
     ("Model digest", ("digest", "weights_digest")),
     ("Images from", ("images",)),
     ("Tasks", ("tasks",)),

@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from overfeat.architectures import get_architecture
 from overfeat.checkpoint import CheckpointConfig, save_checkpoint
 from overfeat.losses import Loss, LossConfig, is_finite, measure_loss
 from overfeat.network import OverFeat, initialize
 from overfeat.targets import TargetConfig
+from overfeat.zoo import get_architecture
 from pipelines.errors import InputError, PipelineError
 from pipelines.training.batch_norm import attach_batch_norm, fold_batch_norm
 from pipelines.training.crops import Crop, CropConfig, CropMaker, TrainingImage

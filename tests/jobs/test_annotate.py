@@ -126,6 +126,12 @@ def test_a_damaged_checkpoint_is_refused(bucket, tmp_path):
     assert f"--weights {damaged}: " in refuse(bucket, damaged)
 
 
+def test_a_committee_that_knows_other_classes_is_refused(bucket, checkpoint, tmp_path):
+    other = make_checkpoint(tmp_path / "other", classes=("ant", "cat"))
+    sentence = refuse(bucket, checkpoint, "--weights", checkpoint, other)
+    assert f"--weights {other}: its classes, or their order, differ" in sentence
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -134,6 +140,15 @@ def test_a_damaged_checkpoint_is_refused(bucket, tmp_path):
         (["--score-threshold", "2"], "received 2.0"),
         (["--slice-size", "0"], "--slice-size: received 0"),
         (["--max-failed-ratio", "-1"], "--max-failed-ratio: received -1"),
+        (["--weights", "a", "b", "--tasks", "features"], "a committee has no common layers"),
+        (["--tasks", "features", "--feature-layer", "fc99"], "expected one of standardize, conv1"),
+        (["--feature-layer", "fc7"], "add it to --tasks"),
+        (["--views", "ten-view", "--scales", "245x245"], "no ladder"),
+        (
+            ["--tasks", "features", "--feature-pool", "none", "--slice-size", "999999"],
+            "--slice-size to",
+        ),
+        (["--merge", "best"], "best"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(bucket, checkpoint, flags, words):
@@ -195,9 +210,9 @@ def test_the_command_starts_a_ray_of_its_own_and_ends_with_it(tmp_path, checkpoi
 def make_report(**changes):
     values = {
         "output": "s3://b/out", "fingerprint": "f", "images": 1200, "failed": 3,
-        "errors": {"corrupt": 2, "changed": 1}, "boxes": 3456, "images_read": 1000, "slices": 10,
-        "slices_done": 8, "seconds": 100.0, "images_per_second": 10.0, "stage_seconds": {},
-        "failed_too_many": False,
+        "errors": {"corrupt": 2, "changed": 1}, "boxes": 3456, "guesses": 0, "features": 0,
+        "images_read": 1000, "slices": 10, "slices_done": 8, "seconds": 100.0,
+        "images_per_second": 10.0, "stage_seconds": {}, "failed_too_many": False,
     }  # fmt: skip
     return AnnotateReport(**values | changes)
 
@@ -207,7 +222,14 @@ def test_a_report_is_written_for_people():
     assert "read 1,000 images in 0:01:40 (10.0 images/s)" in text
     assert "1,200  in 10 slices" in text
     assert "3  (2 corrupt, 1 changed)" in text
-    assert "tables in s3://b/out" in text
+    assert "boxes        3,456\ntables in s3://b/out" in text
+
+
+def test_a_report_names_the_tables_that_have_rows():
+    text = describe(make_report(boxes=0, guesses=6000, features=1_234_567))
+    assert "guesses      6,000\nfeatures 1,234,567\ntables in" in text
+    assert "boxes" not in text
+    assert "boxes            0" in describe(make_report(boxes=0))
 
 
 def test_a_run_that_was_done_says_that_nothing_was_read():

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
+
 import numpy as np
 import torch
 from hypothesis import settings
 
-from overfeat import Canvas, MergeConfig, PredictConfig
-from overfeat.architectures import TINY, narrow
+from overfeat import Canvas, GreedyMerge, PredictConfig
+from overfeat.architectures import narrow
 from overfeat.checkpoint import CheckpointConfig
+from overfeat.member import Member
 from overfeat.network import OverFeat, WindowValues, initialize
 from overfeat.predictor import Predictor
+from overfeat.zoo import TINY
 
 FEW = settings(max_examples=30, deadline=None, derandomize=True)
 MANY = settings(max_examples=100, deadline=None, derandomize=True)
 
 
-def make_network(architecture, *, outputs=5, regressor="none", seed=1):
+def make_network(architecture, *, outputs=5, regressor="none", context=False, seed=1):
     """Random weights that keep activations of order one; biases too, so that no layer is linear."""
-    network = OverFeat(architecture, outputs=outputs, regressor=regressor)
+    network = OverFeat(architecture, outputs=outputs, regressor=regressor, context=context)
     initialize(network, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -41,26 +46,68 @@ def make_image(height, width, *, seed=3):
     return (pattern + random.integers(0, 56, pattern.shape)).astype(np.uint8)
 
 
-def make_config(*, classes=("ant", "bee", "cat"), **fields):
-    return CheckpointConfig(architecture="tiny", classes=classes, **fields)
+def make_config(*, architecture="tiny", classes=("ant", "bee", "cat"), **fields):
+    return CheckpointConfig(architecture=architecture, classes=classes, **fields)
 
 
-def make_predictor(*, dtype="float32", seed=1, **fields):
-    """The geometry of `tiny` with an eighth of its channels and random weights."""
-    config = make_config(**fields)
-    network = make_network(
-        narrow(TINY, divisor=8), outputs=config.outputs, regressor=config.regressor, seed=seed
+def make_member(architecture=TINY, *, dtype="float32", seed=1, **fields):
+    """The geometry of an architecture with an eighth of its channels and random weights."""
+    config = make_config(architecture=architecture.name, **fields)
+    network = _make_level_network(
+        architecture, config.outputs, config.regressor, config.context, seed
     )
-    return Predictor(config, network, device="cpu", dtype=dtype)
+    return Member(config, copy.deepcopy(network), device="cpu", dtype=dtype)
 
 
+@cache
+def _make_level_network(architecture, outputs, regressor, context, seed):
+    network = make_network(
+        narrow(architecture, divisor=8),
+        outputs=outputs,
+        regressor=regressor,
+        context=context,
+        seed=seed,
+    )
+    level_outputs(network)
+    return network
+
+
+def level_outputs(network):
+    """Let the windows of a random network differ, with no class that always wins.
+
+    Over windows, logits have mean 0 and deviation 1.5; boxes vary around a rectangle in the middle.
+    """
+    images = np.stack([make_image(281, 317, seed=seed) for seed in range(4)])
+    canvases = torch.tensor(images).permute(0, 3, 1, 2).float().sub(118).div(62)
+    with torch.no_grad():
+        values = network(canvases)
+        level(network.classifier[network.architecture.output], values.logits, [0.0], 1.5)
+        if values.edges is not None:
+            level(network.regressor["edges"], values.edges, [0.2, 0.3, 0.7, 0.8], 0.1)
+
+
+def level(layer, outputs, means, deviation):
+    """Give the outputs of a layer other means, over and over, and another deviation."""
+    axes = (0, 2, 3)
+    scale = deviation / outputs.std(dim=axes)
+    layer.weight.mul_(scale[:, None, None, None])
+    wanted = torch.tensor(means).repeat(len(scale) // len(means))
+    layer.bias.sub_(outputs.mean(dim=axes)).mul_(scale).add_(wanted)
+
+
+def make_predictor(architecture=TINY, **fields):
+    """A model of one such network."""
+    return Predictor([make_member(architecture, **fields)])
+
+
+NEVER = GreedyMerge(threshold=-1.0)
+"""No box is merged: every window is a box of its own."""
+ALWAYS = GreedyMerge(threshold=1e6)
+"""All boxes of a class become one."""
 # Two scales, so that shrinking and rendering differ; low threshold, so that every image has boxes.
 LOOK = PredictConfig(scales=(Canvas(245, 245), Canvas(281, 317)), score_threshold=0.3)
 ALL_WINDOWS = PredictConfig(
-    scales=(Canvas(245, 281),),
-    score_threshold=1e-9,
-    max_boxes=10_000,
-    merge=MergeConfig(threshold=-1.0),
+    scales=(Canvas(245, 281),), score_threshold=1e-9, max_boxes=10_000, merge=NEVER
 )
 COLUMNS = ("label_ids", "scores", "evidence", "boxes_xyxy", "n_windows")
 
@@ -72,8 +119,14 @@ class ScriptedNetwork(OverFeat):
         super().__init__(narrow(TINY, divisor=64), outputs=1, regressor=regressor)
         self.values = WindowValues(logits, edges)
 
-    def forward(self, canvases, stride="fine"):
+    def forward(self, canvases, stride="fine", *, context=None, tap=None):
         return self.values
+
+
+def make_scripted_member(logits, edges=None, *, regressor="none"):
+    """One of a model that always says the same, of three classes."""
+    network = ScriptedNetwork(logits, edges, regressor=regressor)
+    return Member(make_config(), network, device="cpu", dtype="float32")
 
 
 def describe(error):
@@ -86,15 +139,14 @@ def describe(error):
 
 def make_constant(probabilities, *, regressor="none", edges=None, **fields):
     """A model of which every window says the same."""
-    config = make_config(regressor=regressor, **fields)
-    network = make_network(narrow(TINY, divisor=8), outputs=config.outputs, regressor=regressor)
+    member = make_member(regressor=regressor, **fields)
     with torch.no_grad():
-        network.classifier["fc9"].weight.zero_()
-        network.classifier["fc9"].bias.copy_(torch.tensor(probabilities).log())
+        member.network.classifier["fc9"].weight.zero_()
+        member.network.classifier["fc9"].bias.copy_(torch.tensor(probabilities).log())
         if edges is not None:
-            network.regressor["edges"].weight.zero_()
-            network.regressor["edges"].bias.copy_(torch.tensor(edges))
-    return Predictor(config, network, device="cpu")
+            member.network.regressor["edges"].weight.zero_()
+            member.network.regressor["edges"].bias.copy_(torch.tensor(edges))
+    return Predictor([member])
 
 
 def assert_equal_detections(first, second):
@@ -107,16 +159,12 @@ def assert_equal_detections(first, second):
 def assert_close_detections(first, second, *, pixels=0.05):
     """The same boxes up to rounding; near-ties may swap ranks, so pairs are looked for."""
     assert len(first) == len(second) > 0
-    free = set(range(len(second)))
+    distances = np.abs(first.boxes_xyxy[:, None] - second.boxes_xyxy[None]).max(axis=2)
+    distances[first.label_ids[:, None] != second.label_ids[None]] = np.inf
     for rank in range(len(first)):
-        distance = {
-            other: np.abs(first.boxes_xyxy[rank] - second.boxes_xyxy[other]).max()
-            for other in free
-            if first.label_ids[rank] == second.label_ids[other]
-        }
-        other = min(distance, key=distance.get)
-        assert distance[other] <= pixels
+        other = int(distances[rank].argmin())
+        assert distances[rank, other] <= pixels
         assert abs(first.scores[rank] - second.scores[other]) <= 1e-4
         assert abs(first.evidence[rank] - second.evidence[other]) <= 1e-3
         assert first.n_windows[rank] == second.n_windows[other]
-        free.remove(other)
+        distances[:, other] = np.inf

@@ -1,12 +1,22 @@
-"""The networks of the paper's tables 1 and 3, and the module numbers of the 2014 program."""
+"""The networks by name: layers, shapes, parameters, and the module numbers of the 2014 program."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from overfeat.architectures import ACCURATE, FAST, TINY, ConvLayer, get_architecture, narrow
+from overfeat.architectures import ConvLayer, NormLayer, narrow
 from overfeat.network import OverFeat, count_parameters, initialize
+from overfeat.zoo import (
+    ACCURATE,
+    ALEXNET,
+    ALEXNET_2012,
+    ARCHITECTURES,
+    FAST,
+    TINY,
+    VGG16,
+    get_architecture,
+)
 from tests.overfeat.builders import make_network
 
 # Modules of the 2014 program on one window: number, name, channels, side.
@@ -61,6 +71,58 @@ ACCURATE_MODULES = (
     (23, "fc8_relu", 4096, 1),
     (24, "fc9", 1000, 1),
 )
+# Modules of the other networks on one window: name, channels, side; ReLUs and paddings left out.
+ALEXNET_MAPS = (
+    ("conv1", 64, 55),
+    ("pool1", 64, 27),
+    ("conv2", 192, 27),
+    ("pool2", 192, 13),
+    ("conv3", 384, 13),
+    ("conv4", 256, 13),
+    ("conv5", 256, 13),
+    ("pool5", 256, 6),
+    ("fc6", 4096, 1),
+    ("fc7", 4096, 1),
+    ("fc8", 1000, 1),
+)
+ALEXNET_2012_MAPS = (
+    ("conv1", 96, 55),
+    ("norm1", 96, 55),
+    ("pool1", 96, 27),
+    ("conv2", 256, 27),
+    ("norm2", 256, 27),
+    ("pool2", 256, 13),
+    ("conv3", 384, 13),
+    ("conv4", 384, 13),
+    ("conv5", 256, 13),
+    ("pool5", 256, 6),
+    ("fc6", 4096, 1),
+    ("fc7", 4096, 1),
+    ("fc8", 1000, 1),
+)
+VGG16_MAPS = (
+    ("conv1_1", 64, 224),
+    ("conv1_2", 64, 224),
+    ("pool1", 64, 112),
+    ("conv2_1", 128, 112),
+    ("conv2_2", 128, 112),
+    ("pool2", 128, 56),
+    ("conv3_1", 256, 56),
+    ("conv3_2", 256, 56),
+    ("conv3_3", 256, 56),
+    ("pool3", 256, 28),
+    ("conv4_1", 512, 28),
+    ("conv4_2", 512, 28),
+    ("conv4_3", 512, 28),
+    ("pool4", 512, 14),
+    ("conv5_1", 512, 14),
+    ("conv5_2", 512, 14),
+    ("conv5_3", 512, 14),
+    ("pool5", 512, 7),
+    ("fc6", 4096, 1),
+    ("fc7", 4096, 1),
+    ("fc8", 1000, 1),
+)
 
 
 def build_on_meta(architecture, **fields):
@@ -88,7 +150,44 @@ def test_every_module_has_the_number_and_the_shape_of_the_2014_program(architect
 
 
 @pytest.mark.parametrize(
-    ("architecture", "count", "number"), [(FAST, 22, 19), (ACCURATE, 25, 22), (TINY, 25, 22)]
+    ("architecture", "maps"),
+    [(ALEXNET, ALEXNET_MAPS), (ALEXNET_2012, ALEXNET_2012_MAPS), (VGG16, VGG16_MAPS)],
+)
+def test_the_maps_on_one_window_are_those_of_the_papers(architecture, maps):
+    own = [name for name in architecture.module_names() if name not in {"standardize"}]
+    named = [name for name in own if not name.endswith(("_relu", "_pad"))]
+    assert named == [name for name, _, _ in maps]
+    network = build_on_meta(architecture)
+    window = torch.empty(1, 3, architecture.window, architecture.window, device="meta")
+    for name, channels, side in maps:
+        values = network.activations(window, layer=name)
+        assert tuple(values.shape) == (1, channels, side, side), name
+
+
+@pytest.mark.parametrize(
+    ("architecture", "megamacs"), [(FAST, 2801.4), (ACCURATE, 5355.4)], ids=["fast", "accurate"]
+)
+def test_the_multiplications_are_those_of_table_4_but_for_three_per_mille(architecture, megamacs):
+    """The table says 2810 and 5369 million connections; nobody knows what it counts besides."""
+    network = build_on_meta(architecture)
+    window = torch.empty(1, 3, architecture.window, architecture.window, device="meta")
+    macs = 0
+    for name, conv in (*network.trunk.items(), *network.classifier.items()):
+        rows, cols = network.activations(window, layer=name).shape[-2:]
+        macs += conv.weight.numel() * rows * cols
+    assert round(macs / 1e6, 1) == megamacs
+
+
+@pytest.mark.parametrize(
+    ("architecture", "count", "number"),
+    [
+        (FAST, 22, 19),
+        (ACCURATE, 25, 22),
+        (TINY, 25, 22),
+        (ALEXNET, 24, 21),
+        (ALEXNET_2012, 25, 22),
+        (VGG16, 50, 47),
+    ],
 )
 def test_the_default_features_are_the_last_hidden_layer_before_its_relu(
     architecture, count, number
@@ -99,13 +198,20 @@ def test_the_default_features_are_the_last_hidden_layer_before_its_relu(
 
 
 @pytest.mark.parametrize(
-    ("architecture", "kernel", "hidden"), [(FAST, 6, "box6"), (ACCURATE, 5, "box7")]
+    ("architecture", "channels", "kernel", "hidden"),
+    [
+        (FAST, 1024, 6, "box6"),
+        (ACCURATE, 1024, 5, "box7"),
+        (ALEXNET, 256, 6, "box6"),
+        (ALEXNET_2012, 256, 6, "box6"),
+        (VGG16, 512, 7, "box6"),
+    ],
 )
-def test_the_regressor_has_the_hidden_layers_of_figure_8(architecture, kernel, hidden):
+def test_the_regressor_has_the_hidden_layers_of_figure_8(architecture, channels, kernel, hidden):
     network = build_on_meta(architecture, regressor="single")
     shapes = [tuple(layer.weight.shape) for layer in network.regressor.values()]
     assert next(iter(network.regressor)) == hidden
-    assert shapes == [(4096, 1024, kernel, kernel), (1024, 4096, 1, 1), (4, 1024, 1, 1)]
+    assert shapes == [(4096, channels, kernel, kernel), (1024, 4096, 1, 1), (4, 1024, 1, 1)]
 
 
 def test_a_per_class_regressor_has_four_edges_for_every_output():
@@ -117,9 +223,7 @@ def test_tiny_has_the_geometry_of_accurate():
     def geometry(architecture):
         chain = (*architecture.trunk, architecture.offset_pool, *architecture.hidden)
         return [
-            (layer.kernel, layer.stride, layer.padding)
-            if isinstance(layer, ConvLayer)
-            else (layer.kernel,)
+            (layer.name, layer.kernel, layer.stride, getattr(layer, "padding", None))
             for layer in chain
         ]
 
@@ -135,8 +239,63 @@ def test_narrowing_divides_channels_and_keeps_at_least_four():
     assert [layer.channels for layer in thin.regressor_hidden] == [64, 16]
 
 
+@pytest.mark.parametrize("divisor", [1, 3, 10, 24, 37, 10_000])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_network_can_be_built_at_every_width(name, divisor):
+    """384 / 10 is even and 256 / 10 is not: two groups could not share the channels."""
+    architecture = narrow(get_architecture(name), divisor=divisor)
+    network = build_on_meta(architecture)
+    window = torch.empty(1, 3, architecture.window, architecture.window, device="meta")
+    assert tuple(network(window).logits.shape) == (1, 1000, 1, 1)
+
+
+def test_narrowing_keeps_response_normalisation_and_poolings():
+    def rest(architecture):
+        return [layer for layer in architecture.trunk if not isinstance(layer, ConvLayer)]
+
+    thin = narrow(ALEXNET_2012, divisor=8)
+    assert rest(thin) == rest(ALEXNET_2012)
+    assert sum(isinstance(layer, NormLayer) for layer in rest(thin)) == 2
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_the_walk_names_each_layer_after_its_padding_and_before_its_relu(architecture):
+    walked = list(architecture.walk())
+    assert [name for name, _ in walked] == list(architecture.module_names())
+    assert len(set(architecture.module_names())) == len(walked)
+    for (before, _), (name, layer), (after, relu) in zip(
+        walked, walked[1:], walked[2:], strict=False
+    ):
+        if not isinstance(layer, ConvLayer) or name != layer.name:
+            continue
+        assert (before == f"{name}_pad") == (layer.padding > 0)
+        assert (after, relu) == (f"{name}_relu", None)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_a_module_is_found_by_name_and_by_number_and_the_default_without_either(architecture):
+    for number, name in enumerate(architecture.module_names()):
+        assert architecture.find_module(name) == architecture.find_module(number) == name
+    assert architecture.find_module(None) == architecture.hidden[-1].name
+
+
+@pytest.mark.parametrize("number", [-1, 22, 1000])
+def test_a_number_beyond_the_modules_is_refused_with_the_range(number):
+    with pytest.raises(ValueError, match=f"received {number}, expected a number from 0 to 21"):
+        FAST.find_module(number)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_the_top_channels_are_those_of_the_map_before_the_last_pooling(architecture):
+    network = build_on_meta(architecture)
+    window = torch.empty(1, 3, architecture.window, architecture.window, device="meta")
+    assert network.top_map(window).shape[1] == architecture.top_channels
+
+
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match=r"'big'.*fast, accurate, tiny"):
+    with pytest.raises(
+        ValueError, match=r"'big'.*fast, accurate, tiny, alexnet, alexnet-2012, vgg16"
+    ):
         get_architecture("big")
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from overfeat.architectures import ACCURATE, FAST, TINY
 from overfeat.checkpoint import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -24,24 +23,33 @@ from overfeat.checkpoint import (
     save_checkpoint,
 )
 from overfeat.scales import Canvas
+from overfeat.zoo import ACCURATE, FAST, TINY
 from tests.overfeat.builders import describe, make_network
 
+NAN, INF = float("nan"), float("inf")
 CONFIG = CheckpointConfig(
     architecture="tiny",
     classes=("crane", "crane", "grüne Mamba"),
     background=True,
     regressor="per-class",
+    context=True,
     normalization=Normalization(mean=(118.380948, 0.1, 3.0), std=(61.896913, 1e-3, 7.0)),
     scales=(Canvas(245, 245), Canvas(281, 317)),
     provenance={"command": "train", "seed": 3, "mAP": 0.123456789},
 )
 
 
+def build(config):
+    return make_network(
+        TINY, outputs=config.outputs, regressor=config.regressor, context=config.context
+    )
+
+
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A whole checkpoint; a test that damages it copies it first."""
     folder = tmp_path_factory.mktemp("checkpoint")
-    network = make_network(TINY, outputs=CONFIG.outputs, regressor=CONFIG.regressor)
+    network = build(CONFIG)
     save_checkpoint(folder, CONFIG, network.state_dict())
     return folder, network
 
@@ -87,7 +95,7 @@ def test_saving_again_gives_the_same_files(saved, tmp_path):
 
 def test_weights_laid_out_for_speed_are_saved_as_plain_arrays(saved, tmp_path):
     folder, _ = saved
-    fast = make_network(TINY, outputs=CONFIG.outputs, regressor=CONFIG.regressor)
+    fast = build(CONFIG)
     save_checkpoint(tmp_path, CONFIG, fast.to(memory_format=torch.channels_last).state_dict())
     assert digest_checkpoint(tmp_path) == digest_checkpoint(folder)
 
@@ -169,15 +177,27 @@ def test_another_format_is_refused_with_both_versions(copied):
     assert "format 2, expected 1" in refuse(copied)
 
 
-@pytest.mark.parametrize(
-    "field", ["format", "architecture", "classes", "background", "normalization", "scales"]
-)
-def test_a_missing_field_is_named(copied, field):
+def test_a_missing_field_is_named(copied):
     path = copied / CONFIG_FILE
-    values = json.loads(path.read_text("utf-8"))
-    del values[field]
-    path.write_text(json.dumps(values), "utf-8")
-    assert f"no {field!r}" in refuse(copied)
+    whole = json.loads(path.read_text("utf-8"))
+    assert len(whole) == 9
+    for field in whole:
+        path.write_text(json.dumps({key: whole[key] for key in whole if key != field}), "utf-8")
+        assert f"no {field!r}" in refuse(copied)
+
+
+def test_the_context_layer_belongs_to_a_network_with_context(copied):
+    assert load_checkpoint(copied)[1].context["fc7"].weight.shape == (256, 96, 5, 5)
+    change_config(copied, context=False)
+    assert "context.fc7.bias is (256,), expected none of that name" in refuse(copied)
+
+
+def test_the_context_layer_of_a_network_with_context_is_not_left_out(copied):
+    tensors = load_file(copied / WEIGHTS_FILE)
+    without = {name: value for name, value in tensors.items() if "context" not in name}
+    assert len(without) == len(tensors) - 2
+    save_file(without, copied / WEIGHTS_FILE)
+    assert "context.fc7.bias is missing, expected (256,)" in refuse(copied)
 
 
 @pytest.mark.parametrize(
@@ -190,8 +210,17 @@ def test_a_missing_field_is_named(copied, field):
         ({"classes": [1, 2, 3]}, "classes: received 1, expected a text"),
         ({"background": "false"}, "background: received 'false', expected true or false"),
         ({"regressor": "double"}, "'double', expected one of"),
+        ({"context": "no"}, "context: received 'no', expected true or false"),
+        ({"context": 1}, "context: received 1, expected true or false"),
+        ({"format": True}, "format: received True, expected a whole number"),
         ({"normalization": {"mean": [1, 2], "std": [1, 1, 1]}}, "three means"),
         ({"normalization": {"mean": [1.0, 2.0, 3.0], "std": [1.0, 1.0, 0.0]}}, "positive stds"),
+        ({"normalization": {"mean": [1, NAN, 3], "std": [1, 1, 1]}}, "three means"),
+        ({"normalization": {"mean": [1, 2, 3], "std": [1, 1, NAN]}}, "positive stds"),
+        ({"normalization": {"mean": [1, 2, 3], "std": [1, INF, 1]}}, "positive stds"),
+        ({"normalization": {"mean": [-INF, 2, 3], "std": [1, 1, 1]}}, "three means"),
+        ({"normalization": {"mean": [10**400, 2, 3], "std": [1, 1, 1]}}, "too large"),
+        ({"normalization": {"mean": [True, 2, 3], "std": [1, 1, 1]}}, "mean: received True"),
         (
             {"normalization": {"mean": ["1", "2", "3"], "std": [1.0, 1.0, 1.0]}},
             "mean: received '1'",

@@ -120,9 +120,21 @@ def test_a_loss_that_is_no_number_is_told():
     assert not is_finite(measure(make_logits((0.0, float("inf"), 0.0)), [0]))
 
 
-@pytest.mark.parametrize(
-    "fields", [{"box_weight": -1.0}, {"negatives": -0.5}, {"min_negatives": 0}]
-)
-def test_weights_below_their_range_are_refused(fields):
-    with pytest.raises(ValueError, match=r"loss: received .*, expected weights of at least 0"):
-        LossConfig(**fields)
+@pytest.mark.parametrize("value", [-0.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["box_weight", "negatives"])
+def test_weights_are_finite_numbers_from_0_on(name, value):
+    LossConfig(**{name: 0.0})
+    with pytest.raises(ValueError, match=f"loss {name}: received {value}, expected at least 0"):
+        LossConfig(**{name: value})
+
+
+def test_a_background_window_always_counts():
+    LossConfig(min_negatives=1)
+    with pytest.raises(ValueError, match="loss min_negatives: received 0, expected 1 or more"):
+        LossConfig(min_negatives=0)
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_distance_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="loss box_loss: received 'l3', expected one of l1, l2"):
+        LossConfig(box_loss="l3")

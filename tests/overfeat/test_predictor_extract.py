@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from overfeat.architectures import TINY
 from overfeat.geometry import map_size
+from overfeat.zoo import TINY
 from tests.overfeat.builders import (
     describe,
     make_image,
@@ -51,7 +51,7 @@ def test_the_image_is_fed_whole_and_upright():
         image = make_image(*size)
         standardized = model.extract(image, layer=0)
         assert standardized.shape == (3, *size)
-        logits = model.network(torch.from_numpy(standardized)[None], "coarse").logits[0]
+        logits = model.members[0].network(torch.from_numpy(standardized)[None], "coarse").logits[0]
         found = model.extract(image, layer="fc9")
         assert found.shape[1:] == tuple(map_size(TINY, side, "coarse") for side in size)
         assert np.allclose(found, logits.detach().numpy(), atol=1e-4)

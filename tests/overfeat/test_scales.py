@@ -8,10 +8,10 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from overfeat.architectures import ACCURATE, FAST
 from overfeat.geometry import map_size, window_boxes
 from overfeat.scales import Canvas, Placement, check_ladder, place, render, shrink
 from overfeat.targets import decode_edges, encode_edges
+from overfeat.zoo import ACCURATE, FAST
 from tests.overfeat.builders import FEW, MANY, make_image
 
 LADDERS = {architecture.name: architecture.scales for architecture in (ACCURATE, FAST)}
@@ -31,6 +31,12 @@ def draw_boxes_inside(height, width):
         return np.array([box], dtype=np.float32)
 
     return fractions.map(scale)
+
+
+def shrink_to(image, ladder):
+    """Reduce an image to what a ladder needs."""
+    height, width = image.shape[:2]
+    return shrink(image, [place(canvas, height=height, width=width) for canvas in ladder])
 
 
 def upload(image):
@@ -208,14 +214,14 @@ def test_a_mark_in_the_image_is_drawn_where_its_box_is_on_the_canvas():
 
 def test_shrinking_gives_the_size_of_the_largest_scale():
     image = make_image(1200, 1600)
-    assert shrink(image, ACCURATE.scales).shape == (427, 569, 3)
-    assert shrink(image.transpose(1, 0, 2), ACCURATE.scales).shape == (569, 427, 3)
+    assert shrink_to(image, ACCURATE.scales).shape == (427, 569, 3)
+    assert shrink_to(image.transpose(1, 0, 2), ACCURATE.scales).shape == (569, 427, 3)
 
 
 @pytest.mark.parametrize("size", [(427, 569), (1, 1), (5, 5), (461, 461), (569, 12)])
 def test_an_image_not_larger_than_the_largest_scale_stays_the_same_array(size):
     image = make_image(*size)
-    assert shrink(image, ACCURATE.scales) is image
+    assert shrink_to(image, ACCURATE.scales) is image
 
 
 @FEW
@@ -223,7 +229,7 @@ def test_an_image_not_larger_than_the_largest_scale_stays_the_same_array(size):
 def test_a_shrunk_image_is_placed_like_the_original(height, width):
     image = np.zeros((height, width, 3), dtype=np.uint8)
     scales = (Canvas(245, 245), Canvas(281, 317))
-    small = shrink(image, scales)
+    small = shrink_to(image, scales)
     assert small.shape[0] <= height
     assert small.shape[1] <= width
     placements = [place(canvas, height=height, width=width) for canvas in scales]
@@ -235,13 +241,13 @@ def test_a_shrunk_image_is_placed_like_the_original(height, width):
 def test_a_flat_image_stays_flat_however_much_it_is_shrunk(factor):
     for value in (1, 128, 255):
         image = np.full((300 * factor, 500 * factor, 3), value, dtype=np.uint8)
-        small = shrink(image, [Canvas(245, 245)])
+        small = shrink_to(image, [Canvas(245, 245)])
         assert (small == value).all()
 
 
 def test_shrinking_is_within_one_level_of_exact_arithmetic():
     image = make_image(900, 1300)
-    small = shrink(image, [Canvas(245, 317)])
+    small = shrink_to(image, [Canvas(245, 317)])
     exact = torch.nn.functional.interpolate(
         upload(image)[None].double(), size=small.shape[:2], mode="bilinear", antialias=True
     )
@@ -255,7 +261,7 @@ def test_shrinking_gives_the_same_bits_on_one_and_two_threads():
     try:
         for count in (1, 2):
             torch.set_num_threads(count)
-            results.append(shrink(image, ACCURATE.scales))
+            results.append(shrink_to(image, ACCURATE.scales))
     finally:
         torch.set_num_threads(threads)
     assert np.array_equal(*results)
@@ -264,15 +270,15 @@ def test_shrinking_gives_the_same_bits_on_one_and_two_threads():
 def test_a_read_only_image_is_shrunk_without_a_warning():
     """Arrays from Ray's object store are read-only; torch warns of memory it could write to."""
     image = make_image(700, 900)
-    expected = shrink(image, ACCURATE.scales)
+    expected = shrink_to(image, ACCURATE.scales)
     image.setflags(write=False)
-    assert np.array_equal(shrink(image, ACCURATE.scales), expected)
+    assert np.array_equal(shrink_to(image, ACCURATE.scales), expected)
 
 
 @pytest.mark.parametrize("view", [np.s_[:, ::-1], np.s_[..., ::-1], np.s_[::2, ::3]])
 def test_a_view_of_an_image_is_shrunk_like_its_copy(view):
     image = make_image(1400, 1800)[view]
-    small = [shrink(array, ACCURATE.scales) for array in (image, image.copy())]
+    small = [shrink_to(array, ACCURATE.scales) for array in (image, image.copy())]
     assert np.array_equal(*small)
 
 

@@ -14,7 +14,7 @@ from overfeat.targets import (
     decode_edges,
     encode_edges,
 )
-from tests.overfeat.builders import MANY
+from tests.overfeat.builders import MANY, describe
 
 BACKGROUND = 7
 # Written out: the defaults are tuned with the trainer.
@@ -149,8 +149,25 @@ def test_edges_in_the_wrong_order_are_swapped():
 
 
 @pytest.mark.parametrize(
-    "fields", [{"min_size": 0.0}, {"min_size": 2.0, "max_size": 1.0}, {"background_margin": 0.9}]
+    ("name", "values"),
+    [
+        ("min_visible", [-0.1, 1.1]),
+        ("min_size", [0.0, -1.0]),
+        ("max_size", [0.25, 0.1]),
+        ("max_shift", [0.0, -0.1]),
+        ("background_margin", [0.9, -2.0]),
+    ],
 )
-def test_limits_that_contradict_each_other_are_refused(fields):
-    with pytest.raises(ValueError, match=r"targets: received .*, expected 0 < min_size"):
-        TargetConfig(**fields)
+def test_a_limit_out_of_its_range_is_refused(name, values):
+    for value in (*values, float("nan"), float("inf"), float("-inf")):
+        with pytest.raises(ValueError, match=rf"targets {name}: received {value}, exp") as error:
+            TargetConfig(**{name: value})
+        describe(error)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"min_visible": 0.0}, {"min_visible": 1.0}, {"background_margin": 1.0}, {"max_size": 0.26}],
+)
+def test_a_limit_at_the_end_of_its_range_is_taken(fields):
+    TargetConfig(**fields)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from overfeat.checkpoint import read_config
-from overfeat.predictor import PredictConfig
+from overfeat.predict_config import PredictConfig
 from pipelines.errors import InputError
 from pipelines.evaluate import EvaluateConfig, FoundBox, evaluate, measure
 from pipelines.images import ImageLimits, decode_image
@@ -150,7 +150,7 @@ def write_run(scenes, output, *, slices=None, classes=CLASSES, tasks=("classify"
 
 
 def make_evaluate_config(scenes, **changes):
-    settings = {"weights": str(scenes / "weights"), "score_threshold": 0.25}
+    settings = {"weights": (str(scenes / "weights"),), "score_threshold": 0.25}
     return EvaluateConfig(shards=str(scenes), **settings | changes)
 
 
@@ -199,7 +199,7 @@ def test_a_run_of_other_classes_is_refused(scenes, tmp_path):
 
 def test_a_model_of_other_classes_is_refused(scenes, tmp_path):
     other = make_checkpoint(tmp_path / "other", classes=("bee", "ant", "cat"))
-    assert "same names in the same order" in refusal(make_evaluate_config(scenes, weights=other))
+    assert "same names in the same order" in refusal(make_evaluate_config(scenes, weights=(other,)))
 
 
 @pytest.mark.parametrize(
@@ -208,6 +208,9 @@ def test_a_model_of_other_classes_is_refused(scenes, tmp_path):
         ({"score_threshold": 0.0}, "--score-threshold: received 0.0"),
         ({"limit": 0}, "--limit: received 0"),
         ({"threads": 0}, "--threads: received 0"),
+        ({"weights": ()}, "--weights: received none"),
+        ({"weights": ("a", "b"), "record": True}, "--record: numbers of a run or committee"),
+        ({"output": "out", "record": True}, "--record: numbers of a run or committee"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(changes, words):
@@ -215,9 +218,19 @@ def test_a_setting_out_of_range_is_refused(changes, words):
         EvaluateConfig(shards="scenes", **changes)
 
 
+def test_a_committee_is_measured_as_one_model(scenes):
+    weights = str(scenes / "weights")
+    alone, twice = (
+        evaluate(make_evaluate_config(scenes, weights=names, limit=2))
+        for names in ((weights,), (weights, weights))
+    )
+    # Twice the windows at the same places: other evidence, much the same boxes.
+    assert twice.map_50 == pytest.approx(alone.map_50, abs=0.2)
+
+
 def test_numbers_are_recorded_beside_those_of_other_splits(scenes, tmp_path):
     checkpoint = make_checkpoint(tmp_path / "weights")
-    config = make_evaluate_config(scenes, weights=checkpoint, record=True)
+    config = make_evaluate_config(scenes, weights=(checkpoint,), record=True)
     evaluation = evaluate(config)
     recorded = read_config(Path(checkpoint)).provenance["evaluations"]["test"]
     assert recorded["map_50"] == evaluation.map_50

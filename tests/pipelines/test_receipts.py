@@ -29,12 +29,13 @@ def test_nothing_is_committed_before_the_start(store_root):
 
 def test_receipts_add_up(store_root):
     put_receipt(store_root, 0, RowCounts(images=4, boxes=9, errors=Counter(corrupt=1)))
-    put_receipt(store_root, 1, RowCounts(images=4, boxes=0))
+    put_receipt(store_root, 1, RowCounts(images=4, guesses=20, features=7))
     put_receipt(store_root, 2, RowCounts(images=2, boxes=1, errors=Counter(corrupt=1, changed=1)))
     total = count_rows(store_root, [0, 1, 2])
     assert (total.images, total.boxes, total.failed) == (10, 10, 3)
+    assert (total.guesses, total.features) == (20, 7)
     assert total.errors == {"corrupt": 2, "changed": 1}
-    assert count_rows(store_root, [1]) == RowCounts(images=4)
+    assert count_rows(store_root, [1]) == RowCounts(images=4, guesses=20, features=7)
 
 
 def test_counts_are_read_as_they_were_written():

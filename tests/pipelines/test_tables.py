@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import storage
+from pipelines import storage, tables
 from pipelines.tables import (
     BOXES_SCHEMA,
+    GUESSES_SCHEMA,
     IMAGES_SCHEMA,
     Provenance,
     encode_table,
+    features_schema,
     read_notes,
     slice_name,
     slice_number,
@@ -29,6 +32,13 @@ labels list<element: string>, scores list<element: float>, fingerprint string
 BOXES_CONTRACT = """
 image string, box int32, label_id int32, label string, score float, evidence float, x_min float,
 y_min float, x_max float, y_max float, n_windows int32
+"""
+GUESSES_CONTRACT = """
+image string, rank int32, label_id int32, label string, score float, x_min float, y_min float,
+x_max float, y_max float
+"""
+FEATURES_CONTRACT = """
+image string, scale int32, row int32, col int32, vector fixed_size_list<element: float>[128]
 """
 PROVENANCE = Provenance(fingerprint="0123456789abcdef", generation=7)
 BOX = {
@@ -47,7 +57,13 @@ def make_boxes(*rows):
 
 
 @pytest.mark.parametrize(
-    ("schema", "contract"), [(IMAGES_SCHEMA, IMAGES_CONTRACT), (BOXES_SCHEMA, BOXES_CONTRACT)]
+    ("schema", "contract"),
+    [
+        (IMAGES_SCHEMA, IMAGES_CONTRACT),
+        (BOXES_SCHEMA, BOXES_CONTRACT),
+        (GUESSES_SCHEMA, GUESSES_CONTRACT),
+        (features_schema(128), FEATURES_CONTRACT),
+    ],
 )
 @pytest.mark.parametrize("source", ["code", "file"])
 def test_columns_are_those_of_the_contract(schema, contract, source):
@@ -67,6 +83,38 @@ def test_a_file_is_compressed_with_zstd():
 def test_the_same_rows_give_the_same_bytes():
     one, other = (encode_table(make_boxes(BOX), BOXES_SCHEMA, PROVENANCE) for _ in range(2))
     assert one == other
+
+
+def make_features(count, *, channels=64):
+    values = np.random.default_rng(1).normal(size=(count, channels)).astype(np.float32)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), channels)
+    cells = [pa.array([number] * count, pa.int32()) for number in range(3)]
+    images = pa.array(["s3://b/x.jpg"] * count)
+    return pa.Table.from_arrays([images, *cells, vectors], schema=features_schema(channels))
+
+
+def test_vectors_are_written_without_a_dictionary_and_read_as_they_were():
+    rows = make_features(100)
+    data = encode_table(rows, rows.schema, PROVENANCE)
+    group = pq.ParquetFile(pa.BufferReader(data)).metadata.row_group(0)
+    columns = {
+        column.path_in_schema.split(".")[0]: column for column in map(group.column, range(5))
+    }
+    assert "RLE_DICTIONARY" in columns["image"].encodings
+    assert "RLE_DICTIONARY" not in columns["vector"].encodings
+    assert pq.read_table(pa.BufferReader(data)).equals(rows)
+
+
+def test_a_large_table_is_cut_into_row_groups_and_a_small_one_is_not(monkeypatch):
+    rows = make_features(100)
+    counts = []
+    for limit in (rows.nbytes, rows.nbytes // 4):
+        monkeypatch.setattr(tables, "_GROUP_BYTES", limit)
+        file = pq.ParquetFile(pa.BufferReader(encode_table(rows, rows.schema, PROVENANCE)))
+        counts.append(file.num_row_groups)
+        assert file.read().equals(rows)
+    assert counts[0] == 1
+    assert counts[1] in {4, 5}
 
 
 def test_the_metadata_say_where_a_file_belongs(store_root):

@@ -11,7 +11,7 @@ import torch
 from overfeat.checkpoint import digest_checkpoint, load_checkpoint
 from pipelines import storage
 from pipelines.errors import InputError
-from pipelines.weights import fetch_checkpoint, open_predictor
+from pipelines.weights import fetch_checkpoint, fetch_model, open_predictor
 from tests.builders import CLASSES, make_checkpoint
 
 
@@ -22,7 +22,7 @@ def copy_checkpoint(folder, root):
 
 def refusal(weights):
     with pytest.raises(InputError) as error:
-        fetch_checkpoint(str(weights))
+        fetch_model([str(weights)])
     message = str(error.value)
     assert message.startswith(f"--weights {weights}: ")
     assert "\n" not in message
@@ -46,13 +46,14 @@ def test_a_relative_folder_is_a_checkpoint_too(tmp_path, monkeypatch):
 
 def test_the_model_is_built_from_the_bytes_alone(tmp_path):
     folder = tmp_path / "made"
-    files = fetch_checkpoint(make_checkpoint(folder))
+    files = fetch_model([make_checkpoint(folder)])
     _, expected = load_checkpoint(folder)
     for path in folder.iterdir():
         path.unlink()
     predictor = open_predictor(files, device="cpu", dtype="float32")
-    assert predictor.config.classes == CLASSES
-    made = predictor.network.state_dict()
+    assert predictor.classes == CLASSES
+    (member,) = predictor.members
+    made = member.network.state_dict()
     assert all(torch.equal(made[name], tensor) for name, tensor in expected.state_dict().items())
 
 
@@ -61,6 +62,46 @@ def test_other_weights_have_another_digest(tmp_path):
         fetch_checkpoint(make_checkpoint(tmp_path / str(seed), seed=seed)).digest for seed in (1, 2)
     }
     assert len(digests) == 2
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """The folders of two checkpoints."""
+    folder = tmp_path_factory.mktemp("two")
+    return [make_checkpoint(folder / str(seed), seed=seed) for seed in (1, 2)]
+
+
+def test_one_checkpoint_is_a_model_with_its_digest(two):
+    assert fetch_model(two[:1]).digest == digest_checkpoint(Path(two[0]))
+    assert fetch_model(two[:1]).classes == CLASSES
+
+
+def test_a_committee_has_a_digest_of_its_own_in_any_process(two):
+    files = fetch_model(two)
+    digests = {files.digest, *(member.digest for member in files.members)}
+    digests |= {fetch_model(two[::-1]).digest, fetch_model(two[:1] * 2).digest}
+    assert len(digests) == 5
+    assert {len(digest) for digest in digests} == {64}
+    assert fetch_model(two).digest == files.digest
+
+
+def test_a_committee_is_built_in_its_order(two):
+    predictor = open_predictor(fetch_model(two[::-1]), device="cpu", dtype="float32")
+    for member, folder in zip(predictor.members, two[::-1], strict=True):
+        _, expected = load_checkpoint(Path(folder))
+        assert torch.equal(
+            member.network.state_dict()["trunk.conv1.weight"],
+            expected.state_dict()["trunk.conv1.weight"],
+        )
+
+
+@pytest.mark.parametrize("classes", [CLASSES[::-1], CLASSES[:2]])
+def test_a_committee_of_other_classes_is_refused_naming_the_one(two, tmp_path, classes):
+    other = make_checkpoint(tmp_path / "other", classes=classes)
+    with pytest.raises(InputError) as error:
+        fetch_model([*two, other])
+    assert f"--weights {other}: " in str(error.value)
+    assert f"differ from those of {two[0]}" in str(error.value)
 
 
 def test_a_missing_checkpoint_is_refused(store_root):

@@ -23,6 +23,13 @@ def test_a_scale_without_room_for_a_window_is_refused_before_ray_starts(tmp_path
         estimate(make_config(str(tmp_path), checkpoint, scales=("100x100",)))
 
 
+def test_too_many_features_are_refused_before_ray_starts(tmp_path, checkpoint):
+    write_pictures(str(tmp_path / "in"), 1)
+    dense = {"tasks": ("features",), "feature_pool": "none", "feature_layer": "0"}
+    with pytest.raises(InputError, match="lower --slice-size to"):
+        estimate(make_config(str(tmp_path), checkpoint, **dense, slice_size=100_000))
+
+
 @pytest.mark.ray
 def test_a_dry_run_counts_measures_and_writes_nothing(store_root, checkpoint, ray_cluster):
     folder = storage.join_uri(store_root, "in")

@@ -10,7 +10,7 @@ from ray.data import DataContext
 from pipelines.annotate.graph import DetectActor
 from pipelines.annotate.run import annotate
 from pipelines.annotate.stages import read_slice
-from pipelines.weights import fetch_checkpoint
+from pipelines.weights import fetch_model
 from tests.builders import (
     annotate_without_ray,
     assert_same_rows,
@@ -35,7 +35,10 @@ def test_a_slice_stays_whole_and_the_number_of_workers_changes_no_row(
     tmp_path, checkpoint, small_blocks
 ):
     write_pictures(str(tmp_path / "in"), 14)
-    config = make_config(str(tmp_path), checkpoint, slice_size=3, workers=2)
+    tasks = ("classify", "localize", "detect", "features")
+    config = make_config(
+        str(tmp_path), checkpoint, slice_size=3, workers=2, tasks=tasks, feature_pool="none"
+    )
     plain = str(tmp_path / "plain")
     annotate_without_ray(config, plain)
     report = annotate(config)
@@ -51,7 +54,7 @@ def test_a_detect_actor_computes_on_the_threads_that_it_is_given(tmp_path, check
     monkeypatch.setattr(ray, "get", lambda reference: reference)
     try:
         actor = DetectActor(
-            fetch_checkpoint(checkpoint), stages, device="cpu", dtype="float32", threads=2
+            fetch_model([checkpoint]), stages, device="cpu", dtype="float32", threads=2
         )
         assert torch.get_num_threads() == 2
         assert actor(read_slice(0, stages)).num_rows == 1

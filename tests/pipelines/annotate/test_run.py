@@ -10,11 +10,17 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+import torch
 
+import overfeat
+from overfeat import FeatureConfig, PredictConfig
 from pipelines import manifest, storage
 from pipelines.annotate.run import annotate
 from pipelines.errors import StorageError
+from pipelines.images import ImageLimits, decode_image
 from pipelines.receipts import list_committed
 from pipelines.tables import slice_name
 from tests.builders import (
@@ -23,6 +29,7 @@ from tests.builders import (
     annotate_without_ray,
     assert_same_rows,
     list_all,
+    make_checkpoint,
     make_config,
     read_rows,
     run_command,
@@ -33,10 +40,10 @@ from tests.pipelines.annotate.processes import find_detect_actors, kill_all
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 
-def commit_run(root, checkpoint, **changes):
+def commit_run(root, *checkpoints, **changes):
     """A run of two images whose slice was committed before: no detect actor has to start."""
     write_pictures(storage.join_uri(root, "in"), 2)
-    config = make_config(root, checkpoint, **changes)
+    config = make_config(root, *checkpoints, **changes)
     stages = annotate_without_ray(config, config.output)
     assert annotate(config).images_read == 0
     return config, stages
@@ -71,6 +78,45 @@ def test_a_run_gives_the_rows_of_the_plain_stages_and_the_next_one_reads_no_imag
     assert_same_rows(config.output, plain)
     (new,) = set(list_all(config.output)) - set(before)
     assert new.startswith("runs/")
+
+
+def test_the_tables_of_all_tasks_are_what_the_model_says_in_python(tmp_path, checkpoint):
+    uris = write_pictures(str(tmp_path / "in"), 3)
+    tasks = ("classify", "localize", "detect", "features")
+    config = make_config(str(tmp_path), checkpoint, slice_size=1, tasks=tasks)
+    ended = run_command(*annotate_flags(config), "--feature-layer", "fc7", "--json")
+    report = json.loads(ended.out)
+    images, guesses, boxes, features = (
+        pd.read_parquet(f"{config.output}/{table}")
+        for table in ("images", "guesses", "boxes", "features")
+    )
+    assert (report["images"], report["guesses"], report["boxes"], report["features"]) == (
+        3, len(guesses), len(boxes), len(features),
+    )  # fmt: skip
+    torch.set_num_threads(config.threads)
+    model = overfeat.load(checkpoint, device="cpu")
+    predict = PredictConfig(
+        score_threshold=config.score_threshold, features=FeatureConfig(layer="fc7")
+    )
+    for uri in uris:
+        image = decode_image(Path(uri).read_bytes(), ImageLimits())
+        rows = {
+            table: frame[frame.image == uri].reset_index()
+            for table, frame in (("guesses", guesses), ("boxes", boxes), ("features", features))
+        }
+        for table, found in (
+            ("guesses", model.localize(image, predict)),
+            ("boxes", model.detect(image, predict)),
+        ):
+            assert len(found) > 1
+            assert rows[table].label.tolist() == list(found.labels)
+            assert np.array_equal(rows[table].score, found.scores)
+            corners = rows[table][["x_min", "y_min", "x_max", "y_max"]]
+            assert np.array_equal(corners, found.boxes_xyxy)
+        best = model.classify(image, predict)
+        assert np.array_equal(images.set_index("image").scores[uri], best.scores)
+        (seen,) = model.predict([model.prepare(image, predict)], predict, ("features",))
+        assert np.array_equal(np.stack(rows["features"].vector), seen.features.vectors)
 
 
 def test_a_run_goes_on_where_it_stood(tmp_path, checkpoint):
@@ -137,8 +183,19 @@ def test_run_json_tells_configuration_model_and_versions(tmp_path, checkpoint):
     assert run["settings"]["score_threshold"] == config.score_threshold
     assert run["configuration"]["workers"] == 1
     assert tuple(run["model"]["classes"]) == CLASSES
+    assert (run["model"]["weights"], run["model"]["architectures"]) == ([checkpoint], ["tiny"])
     assert len(run["model"]["digest"]) == 64
     assert {"python", "torch", "ray", "pyarrow"} <= run["versions"].keys()
+
+
+def test_run_json_tells_every_member_of_a_committee(tmp_path, checkpoint):
+    weights = [checkpoint, make_checkpoint(tmp_path / "other", seed=2)]
+    config, stages = commit_run(str(tmp_path), *weights)
+    run = json.loads(Path(config.output, "run.json").read_text())
+    assert run["fingerprint"] == stages.fingerprint
+    assert run["model"]["weights"] == weights
+    assert run["model"]["architectures"] == ["tiny", "tiny"]
+    assert run["model"]["digest"] == run["settings"]["weights_digest"]
 
 
 def test_every_invocation_leaves_its_report(tmp_path, checkpoint):

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pytest
 from PIL import ExifTags, Image
 
-from overfeat.predictor import PredictConfig
+from overfeat.predict_config import PredictConfig
 from pipelines import storage
 from pipelines.annotate.stages import READ_SCHEMA, detect_slice, read_slice, write_slice
 from pipelines.images import ImageLimits, decode_image
@@ -273,19 +273,6 @@ def test_more_boxes_than_the_limit_are_marked(tmp_path, checkpoint):
     assert images["n_boxes"].to_pylist() == [1] * 4
     assert images["truncated_boxes"].to_pylist() == [True] * 4
     assert read_rows(config.output, "boxes").num_rows == 4
-
-
-@pytest.mark.parametrize("task", ["classify", "detect"])
-def test_only_what_was_asked_for_is_answered(tmp_path, checkpoint, task):
-    write_pictures(str(tmp_path / "in"), 2)
-    config = make_config(str(tmp_path), checkpoint, tasks=(task,))
-    annotate_without_ray(config, config.output)
-    folders = {name.split("/")[0] for name in list_all(config.output)}
-    assert ("boxes" in folders) == (task == "detect")
-    images = read_rows(config.output, "images").to_pylist()
-    for row in images:
-        assert (row["labels"] == []) == (task == "detect")
-        assert (row["n_boxes"] == 0) == (task == "classify")
 
 
 def test_pixels_travel_no_larger_than_the_largest_scale_needs(tmp_path, checkpoint):

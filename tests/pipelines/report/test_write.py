@@ -266,12 +266,17 @@ def test_what_the_run_wrote_about_itself_is_shown(run):
     run.add_ok("a.png")
     output = run.write()
     run.write_json(
-        "run.json", {"config": {"weights": "s3://models/accurate", "scales": [[245, 245]]}}
+        "run.json",
+        {
+            "config": {"weights": "s3://models/accurate", "scales": [[245, 245]]},
+            "model": {"architectures": ["accurate", "fast"]},
+        },
     )
     run.write_json("runs/2026-01-01.json", {"images_per_second": 1.0})
     run.write_json("runs/2026-01-02.json", {"images_per_second": 1234.56})
     page = make_page(output)[1].text
     assert "Model s3://models/accurate" in page
+    assert "Architecture accurate, fast" in page
     assert "1,234.6" in page
     assert "config.scales [[245, 245]]" in page
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from overfeat.architectures import TINY, narrow
+from overfeat.architectures import narrow
 from overfeat.network import OverFeat, initialize
+from overfeat.zoo import TINY
 from pipelines.training.batch_norm import attach_batch_norm, fold_batch_norm
 
 ARCHITECTURE = narrow(TINY, divisor=8)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from overfeat.architectures import TINY
 from overfeat.checkpoint import NYU_NORMALIZATION
 from overfeat.geometry import map_size, window_boxes
 from overfeat.scales import Canvas
 from overfeat.targets import IGNORED, TargetConfig, decode_edges
+from overfeat.zoo import TINY
 from pipelines.errors import InputError
 from pipelines.training.crops import CropConfig, CropMaker, TrainingImage
 

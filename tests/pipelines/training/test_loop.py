@@ -47,8 +47,9 @@ def test_twelve_steps_lower_the_loss(trained):
 def test_the_checkpoint_loads_and_looks_at_a_picture(trained):
     folder, _, _ = trained
     model = overfeat.load(folder, device="cpu")
-    assert model.config.classes == ("red", "green")
-    assert (model.config.background, model.config.regressor) == (True, "single")
+    assert model.classes == ("red", "green")
+    config = model.members[0].config
+    assert (config.background, config.regressor) == (True, "single")
     found = model.detect(np.zeros((240, 320, 3), np.uint8))
     assert not found.truncated_boxes
 

@@ -8,22 +8,19 @@ read from the user's path, never shipped.
 
 from __future__ import annotations
 
-import csv
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from overfeat.architectures import ACCURATE, FAST, Architecture
+from overfeat.architectures import Architecture
 from overfeat.checkpoint import NYU_NORMALIZATION, CheckpointConfig, save_checkpoint
+from overfeat.import_weights.imagenet_classes import read_imagenet_classes
+from overfeat.import_weights.weight_file import WeightFileError, check_finite, check_is_file
 from overfeat.network import OverFeat, count_parameters
+from overfeat.zoo import ACCURATE, FAST
 
 FLOAT_BYTES = 4
-
-
-class WeightFileError(ValueError):
-    """A weight file is missing or is not one of the released ones."""
 
 
 def import_nyu_weights(source: Path, folder: Path) -> CheckpointConfig:
@@ -37,7 +34,8 @@ def import_nyu_weights(source: Path, folder: Path) -> CheckpointConfig:
         The checkpoint's description.
 
     Raises:
-        WeightFileError: If the file is missing or has neither size.
+        WeightFileError: If the file is missing, has neither size, or holds numbers that are not
+            finite.
     """
     architecture = _recognise(source)
     classes = read_imagenet_classes()
@@ -47,31 +45,22 @@ def import_nyu_weights(source: Path, folder: Path) -> CheckpointConfig:
         normalization=NYU_NORMALIZATION,
         provenance={"source": "nyu", "file": source.name, "bytes": source.stat().st_size},
     )
-    network = config.build_network()
-    floats = torch.from_numpy(np.fromfile(source, dtype="<f4"))
-    position = 0
+    floats = torch.from_numpy(np.memmap(source, dtype="<f4", mode="c"))
     # state_dict keeps the order of construction: trunk, then classifier, weight before bias.
-    for tensor in network.state_dict().values():
-        tensor.copy_(floats[position : position + tensor.numel()].view_as(tensor))
-        position += tensor.numel()
-    save_checkpoint(folder, config, network.state_dict())
+    ours = config.build_network().state_dict()
+    parts = torch.split(floats, [tensor.numel() for tensor in ours.values()])
+    tensors = {
+        name: part.view_as(tensor) for part, (name, tensor) in zip(parts, ours.items(), strict=True)
+    }
+    for name, tensor in tensors.items():
+        check_finite(source, name, tensor)
+    save_checkpoint(folder, config, tensors)
     return config
-
-
-def read_imagenet_classes() -> tuple[str, ...]:
-    """Read the 1000 labels in the order of the released networks (the ILSVRC2012 devkit's).
-
-    Returns:
-        Labels; "crane" is there twice, the bird at 428 and the machine at 544.
-    """
-    text = (resources.files("overfeat") / "data" / "imagenet_classes.csv").read_text("utf-8")
-    return tuple(row["label"] for row in csv.DictReader(text.splitlines()))
 
 
 def _recognise(source: Path) -> Architecture:
     sizes = {_file_bytes(architecture): architecture for architecture in (FAST, ACCURATE)}
-    if not source.is_file():
-        raise WeightFileError(f"weights {source}: no such file; give net_weight_0 or net_weight_1")
+    check_is_file(source, give="net_weight_0 or net_weight_1")
     received = source.stat().st_size
     if received not in sizes:
         expected = " or ".join(f"{size:,} ({sizes[size].name})" for size in sizes)

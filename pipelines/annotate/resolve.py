@@ -1,0 +1,118 @@
+"""What becomes of a run's settings once its checkpoints are known, before anything starts?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from overfeat.checkpoint import CHANNELS, CheckpointConfig
+from overfeat.predict_config import PredictConfig
+from overfeat.views import ViewPlan
+from overfeat.zoo import get_architecture
+from pipelines.annotate.config import AnnotateConfig
+from pipelines.errors import InputError
+from pipelines.weights import ModelFiles
+
+MAX_FEATURE_BYTES: Final = 2**30
+"""Vectors of a slice (assumed): a worker holds them three times while it collects or encodes them,
+and a node has more than one worker."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureShape:
+    """How large the features of one image are, known without an image."""
+
+    layer: str
+    """The module that they are the output of."""
+    channels: int
+    """Numbers in a vector."""
+    vectors: int
+    """Most vectors of an image: cells that see only padding are left out."""
+
+    @property
+    def image_bytes(self) -> int:
+        """Most bytes of an image's vectors."""
+        return self.vectors * self.channels * torch.float32.itemsize
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResolvedModel:
+    """What a run does with its model."""
+
+    digest: str
+    """Of the checkpoint, or of the committee."""
+    plans: tuple[ViewPlan, ...]
+    """How each checkpoint's network looks at images."""
+    features: FeatureShape | None
+    """None if they are not asked for."""
+
+
+def resolve_model(config: AnnotateConfig, files: ModelFiles) -> ResolvedModel:
+    """Fit a command to its checkpoints.
+
+    Args:
+        config: What the user said.
+        files: The model.
+
+    Returns:
+        Views and features.
+
+    Raises:
+        InputError: If a canvas has no room for one of a network's windows, there is no such
+            feature layer, or a slice would have too many bytes of features.
+    """
+    predict = config.predict_config()
+    try:
+        plans = tuple(_plan_views(predict, member.config) for member in files.members)
+    except ValueError as error:
+        raise InputError(f"--{error}") from error
+    features = None
+    if "features" in config.tasks:
+        try:
+            features = _measure_features(predict, files.members[0].config, plans[0])
+        except ValueError as error:
+            raise InputError(f"--feature-{error}") from error
+        _check_feature_bytes(config, features)
+    return ResolvedModel(digest=files.digest, plans=plans, features=features)
+
+
+def _plan_views(predict: PredictConfig, checkpoint: CheckpointConfig) -> ViewPlan:
+    """The plan that the network itself will make, without its weights."""
+    return ViewPlan(
+        views=predict.views,
+        scales=predict.scales or checkpoint.ladder,
+        window=get_architecture(checkpoint.architecture).window,
+        flips=predict.flips,
+    )
+
+
+def _measure_features(
+    predict: PredictConfig, checkpoint: CheckpointConfig, plan: ViewPlan
+) -> FeatureShape:
+    """Run the network over one canvas of each view on torch's device that computes shapes alone."""
+    layer = get_architecture(checkpoint.architecture).find_module(predict.features.layer)
+    network = checkpoint.build_network().to("meta")
+    vectors = channels = 0
+    # A portrait image has the same maps, turned.
+    for canvas in (placement.canvas for placement in plan.place(height=1, width=1)):
+        pixels = torch.empty(1, CHANNELS, canvas.height, canvas.width, device="meta")
+        found = network.activations(pixels, layer=layer, stride=predict.stride)
+        _, channels, rows, cols = found.shape
+        vectors += rows * cols if predict.features.pool == "none" else 1
+    return FeatureShape(layer=layer, channels=channels, vectors=vectors)
+
+
+def _check_feature_bytes(config: AnnotateConfig, features: FeatureShape) -> None:
+    size = features.image_bytes
+    images = min(config.slice_size, config.limit or config.slice_size)
+    if images * size <= MAX_FEATURE_BYTES:
+        return
+    fitting = MAX_FEATURE_BYTES // size
+    advice = f"lower --slice-size to {fitting}" if fitting else "choose other --scales"
+    pooled = " or pool them: --feature-pool mean" if config.feature_pool == "none" else ""
+    raise InputError(
+        f"--tasks features: {features.layer} has up to {size:,} bytes an image, {images * size:,} "
+        f"in a slice of {images}, expected at most {MAX_FEATURE_BYTES:,}; {advice}{pooled}"
+    )
