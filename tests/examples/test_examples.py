@@ -1,0 +1,64 @@
+"""Every example runs, prints what it says, and made the pictures that the documentation shows."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted(path.stem for path in (ROOT / "examples").glob("*.py"))
+PICTURES = ("dense_evaluation", "filters", "heat_maps", "merging")
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Run an example in an empty folder, as `python examples/NAME.py` would; returns its output."""
+    monkeypatch.chdir(tmp_path)
+
+    def run_example(name, *arguments):
+        path = ROOT / "examples" / f"{name}.py"
+        monkeypatch.setattr(sys, "argv", [str(path), *map(str, arguments)])
+        runpy.run_path(str(path), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run_example
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs_without_arguments_and_prints_a_result(name, run):
+    assert run(name).strip()
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_picture_of_the_documentation_is_what_its_example_draws(name, run, tmp_path):
+    run(name)
+    (shown,) = (ROOT / "docs" / "images").glob(f"{name}.*")
+    drawn = np.asarray(Image.open(tmp_path / f"{name}.png"), dtype=float)
+    published = np.asarray(Image.open(shown), dtype=float)
+    assert drawn.shape == published.shape
+    # Another processor rounds otherwise, and a JPEG is not exact; another picture is far off.
+    assert np.abs(drawn - published).mean() < 4
+
+
+def test_the_documentation_shows_the_networks_as_they_are(run):
+    assert run("networks").strip("\n") in (ROOT / "docs" / "model.md").read_text("utf-8")
+
+
+def test_the_features_example_learns(run):
+    right, _, seen, *_ = run("features").split()
+    assert int(right) >= 0.8 * int(seen)
+
+
+def test_detection_prints_boxes_by_evidence_and_draws_them(run, tmp_path):
+    lines = run("detect").splitlines()
+    evidence = [float(line.split()[2]) for line in lines]
+    assert evidence == sorted(evidence, reverse=True)
+    drawn = np.asarray(Image.open(tmp_path / "boxes.png"))
+    plain = np.asarray(Image.open(ROOT / "examples" / "scene.jpg"))
+    assert drawn.shape == plain.shape
+    assert (drawn != plain).any()
