@@ -14,7 +14,7 @@ COMMANDS: Final = {
     "train": "shards -> a checkpoint",
     "evaluate": "tables against ground truth",
     "report": "tables -> one HTML page to look at",
-    "import-weights": "weights of the 2014 program -> a checkpoint",
+    "import-weights": "weights of the 2014 program or of torchvision -> a checkpoint",
 }
 """Every command, with what it does. A module of the same name, with underscores, is in `jobs`."""
 

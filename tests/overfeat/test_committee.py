@@ -143,9 +143,10 @@ def test_a_committee_of_one_is_its_network(model):
 
 def test_an_image_is_kept_as_large_as_the_largest_network_needs():
     members, image = make_members("architectures"), make_image(900, 1100)
-    prepared = Predictor(members).prepare(image, PredictConfig())
     # 281x317 fits 900x1100 as 259x317, 263x279 as 228x279, 259x243 as 199x243.
-    assert prepared.pixels.shape == (259, 317, 3)
+    for ordered in (members, members[::-1]):
+        prepared = Predictor(ordered).prepare(image, PredictConfig())
+        assert prepared.pixels.shape == (259, 317, 3)
 
 
 def test_the_class_map_of_a_committee_is_that_of_its_first_network():

@@ -108,7 +108,9 @@ def test_windows_that_see_only_padding_neither_vote_nor_detect():
     logits = torch.zeros(1, 3, 21, 21)
     logits[0, 0, 0] = 20.0
     logits[0, 1, 1, 4] = 20.0
-    result = read(logits, View(0, placement, flipped=False), top_classes=2)
+    # Boxes twice as high as their windows: those of the first row reach the image, too.
+    edges = torch.tensor([0.0, 0.0, 2.0, 1.0]).reshape(1, 4, 1, 1).expand(1, 4, 21, 21)
+    result = read(logits, View(0, placement, flipped=False), edges=edges, top_classes=2)
     assert result.candidates.label_ids.tolist() == [1]
     # Where all outputs are equal each has a third.
     assert result.class_maxima.tolist() == pytest.approx([1 / 3, 1.0])

@@ -263,6 +263,7 @@ def pool_literally(whole, reduce, region, *, start, step, size):
         (0.0, 0.0, 20.0, 20.0),
         (290.0, 250.0, 300.0, 260.0),
         (150.0, 130.0, 150.5, 130.5),
+        (60.0, 111.0, 240.0, 122.0),  # between two rows of windows
         (-50.0, -50.0, 1000.0, 1000.0),
     ],
 )
@@ -340,7 +341,8 @@ def test_the_cells_of_the_classifier_are_windows_and_those_of_the_trunk_fields()
         [0, 0, 221, 221],
         [12, 0, 233, 221],
     ]
-    assert cell_boxes(TINY, "fc7_relu", 2, 1, "coarse")[1, 0].tolist() == [0, 36, 221, 257]
+    for layer in ("fc7", "fc7_relu"):
+        assert cell_boxes(TINY, layer, 2, 1, "coarse")[1, 0].tolist() == [0, 36, 221, 257]
     assert cell_boxes(TINY, "conv1", 1, 2, "fine")[0, 1].tolist() == [2, 0, 9, 7]
     # conv3 is padded by a cell of 12 pixels; it reads 3 cells of pool2, which reads 2 of conv2.
     assert cell_boxes(TINY, "conv3", 1, 1, "fine")[0, 0].tolist() == [-12, -12, 65, 65]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -173,6 +174,27 @@ def test_a_truncated_file_is_refused(tmp_path, is_zip, part):
     source = write_state(tmp_path / "weights.pth", change(), _use_new_zipfile_serialization=is_zip)
     source.write_bytes(source.read_bytes()[: int(part * source.stat().st_size)])
     assert "expected a" in refuse(source)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "kind"),
+    [
+        (b"K\x03K\x01", b"\x8a\x0c" + b"\xff" * 11 + b"\x01" + b"K\x01", "TypeError"),
+        (b"ctorch\nFloatStorage", b"ctorch._utils\n_rebuild_tensor_v2", "AttributeError"),
+    ],
+    ids=["a size beyond 64 bits", "a function for a storage"],
+)
+def test_a_pickle_with_wrong_words_in_a_whole_zip_is_refused(tmp_path, old, new, kind):
+    source = write_state(tmp_path / "whole.pth", {"features.0.weight": torch.ones(2, 3)})
+    with zipfile.ZipFile(source) as archive:
+        records = {name: archive.read(name) for name in archive.namelist()}
+    (pickled,) = (name for name in records if name.endswith("data.pkl"))
+    assert old in records[pickled]
+    records[pickled] = records[pickled].replace(old, new)
+    with zipfile.ZipFile(tmp_path / "weights.pth", "w") as archive:
+        for name, content in records.items():
+            archive.writestr(name, content)
+    assert f"cannot be read ({kind})" in refuse(tmp_path / "weights.pth")
 
 
 @pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "before zip"])
