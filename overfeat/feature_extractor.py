@@ -17,7 +17,7 @@ from jaxtyping import Float32
 
 from overfeat.features import FeatureConfig, Pool
 from overfeat.loading import load
-from overfeat.member import Dtype
+from overfeat.member import Dtype, plan_views
 from overfeat.predict_config import PredictConfig
 from overfeat.predictor import Batch, Images, Predictor
 from overfeat.scales import Canvas
@@ -190,5 +190,5 @@ class FeatureExtractor:
         scale = Canvas.parse(self.scale) if self.scale else member.config.ladder[0]
         features = FeatureConfig(layer=self.layer, pool=self.pool)
         config = PredictConfig(scales=(scale,), stride="coarse", features=features)
-        member.plan_views(config)
+        plan_views(member.config, config)
         return config

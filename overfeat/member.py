@@ -23,6 +23,7 @@ from overfeat.predict_config import PredictConfig, Task
 from overfeat.predictions import ClassMap
 from overfeat.scales import Canvas, place, render
 from overfeat.views import View, ViewPlan, plan_batches
+from overfeat.zoo import get_architecture
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 """Number format of weights and activations; softmax, boxes and merging are always float32 or
@@ -37,6 +38,34 @@ class _Told:
 
     view: View
     values: Float[Tensor, "hidden rows cols"]
+
+
+def plan_views(checkpoint: CheckpointConfig, config: PredictConfig) -> ViewPlan:
+    """Lay down how a network looks at images.
+
+    Args:
+        checkpoint: The network's.
+        config: May name scales; else they are the checkpoint's, or the architecture's.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ValueError: If a canvas has no room for a window, or a network with context would be told by
+            a larger scale.
+    """
+    scales = config.scales or checkpoint.ladder
+    areas = [canvas.height * canvas.width for canvas in scales]
+    if checkpoint.context and areas != sorted(areas):
+        received = " ".join(map(str, scales))
+        msg = f"scales: received {received}, expected the smallest first: each tells the next one"
+        raise ValueError(msg)
+    return ViewPlan(
+        views=config.views,
+        scales=scales,
+        window=get_architecture(checkpoint.architecture).window,
+        flips=config.flips,
+    )
 
 
 class Member:
@@ -69,25 +98,6 @@ class Member:
         self._mean, self._std = (
             torch.tensor(values, dtype=torch.float32, device=self.device).view(3, 1, 1)
             for values in statistics
-        )
-
-    def plan_views(self, config: PredictConfig) -> ViewPlan:
-        """Lay down how this network looks at images.
-
-        Args:
-            config: May name scales; else they are the checkpoint's, or the architecture's.
-
-        Returns:
-            The plan.
-
-        Raises:
-            ValueError: If a canvas has no room for a window.
-        """
-        return ViewPlan(
-            views=config.views,
-            scales=config.scales or self.config.ladder,
-            window=self.network.architecture.window,
-            flips=config.flips,
         )
 
     def ask(self, config: PredictConfig, tasks: Sequence[Task]) -> Question:
@@ -219,7 +229,7 @@ class Member:
     ) -> Iterator[tuple[list[View], WindowValues]]:
         """Run the network over all views, batch by batch, each scale told what the last one saw."""
         told: dict[tuple[int, bool], _Told] = {}
-        plan = self.plan_views(config)
+        plan = plan_views(self.config, config)
         for views in plan_batches(sizes, plan, batch_pixels=config.batch_pixels):
             lower = [told[key] for view in views if (key := (view.image, view.flipped)) in told]
             context = self._align(lower, views, config) if lower else None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar, overload
+from typing import TypeVar, get_args, overload
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from overfeat.features import (
 )
 from overfeat.geometry import Stride
 from overfeat.localization import find_guesses
-from overfeat.member import Member
+from overfeat.member import Member, plan_views
 from overfeat.predict_config import PredictConfig, Task
 from overfeat.predictions import Classification, ClassMap, Detections, Guesses, Prediction
 from overfeat.views import PreparedImage, prepare_image
@@ -242,7 +242,7 @@ class Predictor:
         Returns:
             What `predict` takes.
         """
-        plans = [member.plan_views(config) for member in self.members]
+        plans = [plan_views(member.config, config) for member in self.members]
         return prepare_image(_check_image(image), plans)
 
     @torch.inference_mode()
@@ -260,8 +260,13 @@ class Predictor:
             One prediction per image, in the same order.
 
         Raises:
-            ValueError: If features are asked of a committee.
+            ValueError: If there is no such task, or features are asked of a committee.
         """
+        for task in tasks:
+            if task not in get_args(Task):
+                raise ValueError(
+                    f"task: received {task!r}, expected one of {', '.join(get_args(Task))}"
+                )
         if "features" in tasks and len(self.members) > 1:
             raise ValueError("features: a committee has no common layers; load one checkpoint")
         sizes = [(image.height, image.width) for image in images]

@@ -8,6 +8,7 @@ here and has its inverse here.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ import torch
 from jaxtyping import Bool, Float, Float32, UInt8
 from torch import Tensor
 from torch.nn import functional as F
+
+FAR_SIDES = 8
+"""How many times its canvas an image may be enlarged to before its far parts are cut off first."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -207,13 +211,32 @@ def render(
     Returns:
         The normalised canvas, on the image's device.
     """
-    size = (placement.fitted_height, placement.fitted_width)
-    pixels = image[None].to(torch.float32)
-    if pixels.shape[-2:] != size:
-        pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
-    right = placement.canvas.width - size[1] - placement.left
-    bottom = placement.canvas.height - size[0] - placement.top
-    return F.pad((pixels[0] - mean) / std, (placement.left, right, placement.top, bottom))
+    canvas = placement.canvas
+    rows, height, top = _cut_far_parts(
+        image.shape[1], placement.fitted_height, placement.top, canvas.height
+    )
+    cols, width, left = _cut_far_parts(
+        image.shape[2], placement.fitted_width, placement.left, canvas.width
+    )
+    pixels = image[None, :, rows, cols].to(torch.float32)
+    if pixels.shape[-2:] != (height, width):
+        pixels = F.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True)
+    right, bottom = canvas.width - width - left, canvas.height - height - top
+    return F.pad((pixels[0] - mean) / std, (left, right, top, bottom))
+
+
+def _cut_far_parts(pixels: int, fitted: int, start: int, side: int) -> tuple[slice, int, int]:
+    """Along one axis, leave out what lies far beyond a canvas that shows a small part of an image.
+
+    Else a strip of 1 x 20,000 pixels would be enlarged to gigabytes for the crop of its middle. The
+    rest moves by less than a canvas pixel.
+    """
+    if fitted <= FAR_SIDES * side:
+        return slice(0, pixels), fitted, start
+    factor = fitted / pixels
+    first = max(0, int((-start - side) / factor))
+    last = min(pixels, math.ceil((-start + 2 * side) / factor))
+    return slice(first, last), round((last - first) * factor), start + round(first * factor)
 
 
 def check_ladder(scales: Sequence[Canvas], *, window: int) -> None:

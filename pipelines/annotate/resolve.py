@@ -8,6 +8,7 @@ from typing import Final
 import torch
 
 from overfeat.checkpoint import CHANNELS, CheckpointConfig
+from overfeat.member import plan_views
 from overfeat.predict_config import PredictConfig
 from overfeat.views import ViewPlan
 from overfeat.zoo import get_architecture
@@ -65,7 +66,7 @@ def resolve_model(config: AnnotateConfig, files: ModelFiles) -> ResolvedModel:
     """
     predict = config.predict_config()
     try:
-        plans = tuple(_plan_views(predict, member.config) for member in files.members)
+        plans = tuple(plan_views(member.config, predict) for member in files.members)
     except ValueError as error:
         raise InputError(f"--{error}") from error
     features = None
@@ -76,16 +77,6 @@ def resolve_model(config: AnnotateConfig, files: ModelFiles) -> ResolvedModel:
             raise InputError(f"--feature-{error}") from error
         _check_feature_bytes(config, features)
     return ResolvedModel(digest=files.digest, plans=plans, features=features)
-
-
-def _plan_views(predict: PredictConfig, checkpoint: CheckpointConfig) -> ViewPlan:
-    """The plan that the network itself will make, without its weights."""
-    return ViewPlan(
-        views=predict.views,
-        scales=predict.scales or checkpoint.ladder,
-        window=get_architecture(checkpoint.architecture).window,
-        flips=predict.flips,
-    )
 
 
 def _measure_features(

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from overfeat import Canvas, PredictConfig
+from overfeat.member import plan_views
 from overfeat.zoo import TINY
 from tests.overfeat.builders import (
     ALL_WINDOWS,
@@ -17,6 +18,7 @@ from tests.overfeat.builders import (
     assert_close_detections,
     assert_equal_detections,
     describe,
+    make_config,
     make_image,
     make_member,
 )
@@ -187,13 +189,26 @@ def test_results_are_copies(model):
 
 def test_the_ladder_is_the_settings_then_the_checkpoints_then_the_architectures():
     scales = (Canvas(233, 245),)
-    assert make_member().plan_views(PredictConfig()).scales == TINY.scales
+    assert plan_views(make_member().config, PredictConfig()).scales == TINY.scales
     member = make_member(scales=scales)
-    assert member.plan_views(PredictConfig()).scales == scales
-    assert member.plan_views(LOOK).scales == LOOK.scales
+    assert plan_views(member.config, PredictConfig()).scales == scales
+    assert plan_views(member.config, LOOK).scales == LOOK.scales
 
 
 def test_a_scale_without_room_for_a_window_is_refused(model):
     config = PredictConfig(scales=(Canvas(200, 300),))
     with pytest.raises(ValueError, match=r"scales: received 200x300, expected at least 221x221"):
         model.detect(make_image(50, 50), config)
+
+
+def test_an_unknown_task_is_refused_with_the_known_ones(model, without_shape_checks):
+    prepared = model.prepare(make_image(240, 240), LOOK)
+    with pytest.raises(ValueError, match="task: received 'segment', expected one of classify, "):
+        model.predict([prepared], LOOK, ("classify", "segment"))
+
+
+def test_context_needs_a_ladder_with_the_smallest_scale_first():
+    config = PredictConfig(scales=(Canvas(281, 317), Canvas(245, 245)))
+    with pytest.raises(ValueError, match="received 281x317 245x245, expected the smallest first"):
+        plan_views(make_config(context=True), config)
+    assert plan_views(make_config(), config).scales == config.scales

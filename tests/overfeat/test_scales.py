@@ -8,6 +8,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from overfeat import scales
 from overfeat.geometry import map_size, window_boxes
 from overfeat.scales import Canvas, Placement, check_ladder, place, render, shrink
 from overfeat.targets import decode_edges, encode_edges
@@ -310,3 +311,37 @@ def test_a_ladder_needs_a_canvas_and_room_for_a_window():
         check_ladder([], window=221)
     with pytest.raises(ValueError, match=r"received 220x400, expected at least 221x221"):
         check_ladder([Canvas(245, 245), Canvas(220, 400)], window=221)
+
+
+def place_in_the_middle(side, *, fitted, height, width):
+    """A canvas that shows the middle of an image that is much longer."""
+    return Placement(
+        canvas=Canvas(side, side),
+        image_height=height,
+        image_width=width,
+        fitted_height=fitted[0],
+        fitted_width=fitted[1],
+        top=-(fitted[0] - side) // 2,
+        left=-(fitted[1] - side) // 2,
+    )
+
+
+@pytest.mark.parametrize(("width", "factor"), [(3000, 2.56), (2999, 2.56), (24000, 0.4)])
+def test_cutting_far_parts_off_moves_a_long_image_by_less_than_a_pixel(width, factor, monkeypatch):
+    # A slope of one grey level per canvas pixel: a shift of one pixel would show as one level.
+    slope = np.arange(width) * factor % 200
+    image = np.broadcast_to(slope[:, None].astype(np.uint8), (100, width, 3))
+    fitted = (256, round(width * factor))
+    placement = place_in_the_middle(221, fitted=fitted, height=100, width=width)
+    cut = render(upload(image), placement, **PLAIN)
+    monkeypatch.setattr(scales, "FAR_SIDES", 10**9)
+    whole = render(upload(image), placement, **PLAIN)
+    assert cut.shape == whole.shape == (3, 221, 221)
+    assert (cut - whole).abs().median() <= 1
+
+
+def test_a_strip_of_one_pixel_is_drawn_without_enlarging_all_of_it():
+    image = np.full((1, 20_000, 3), 77, dtype=np.uint8)
+    placement = place_in_the_middle(221, fitted=(256, 5_120_000), height=1, width=20_000)
+    # Enlarged whole it would be 16 GB.
+    assert (render(upload(image), placement, **PLAIN) == 77).all()

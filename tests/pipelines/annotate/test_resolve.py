@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from overfeat.checkpoint import CheckpointConfig
+from overfeat.member import plan_views
 from overfeat.scales import Canvas
 from pipelines.annotate.resolve import MAX_FEATURE_BYTES, resolve_model
 from pipelines.errors import InputError
@@ -59,7 +60,7 @@ def describe_only(architecture):
 def test_the_views_are_those_that_the_networks_will_take(files, changes):
     config = make_config("/r", "a", "b", **changes)
     members = open_predictor(files, device="cpu", dtype="float32").members
-    expected = tuple(member.plan_views(config.predict_config()) for member in members)
+    expected = tuple(plan_views(member.config, config.predict_config()) for member in members)
     assert resolve_model(config, files).plans == expected
 
 
