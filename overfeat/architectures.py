@@ -121,24 +121,7 @@ class Architecture:
     @property
     def top_channels(self) -> int:
         """Channels of the top convolution's map."""
-        return self.count_channels(self.offset_pool.name)
-
-    def count_channels(self, module: str) -> int:
-        """Count the channels of a module's map.
-
-        Args:
-            module: One of `module_names`, but for the output, whose channels are the classes.
-
-        Returns:
-            The number.
-        """
-        channels = 3
-        for name, layer in self.walk():
-            if isinstance(layer, ConvLayer) and name == layer.name:
-                channels = layer.channels
-            if name == module:
-                break
-        return channels
+        return [layer for layer in self.trunk if isinstance(layer, ConvLayer)][-1].channels
 
     def find_module(self, layer: str | int | None) -> str:
         """Turn what a user calls a layer into a module's name.
@@ -156,15 +139,15 @@ class Architecture:
         if layer is None:
             return self.default_feature_layer
         names = self.module_names()
-        if isinstance(layer, str):
-            if layer not in names:
-                msg = f"layer: received {layer!r}, expected one of {', '.join(names)}"
+        if isinstance(layer, int):
+            if not 0 <= layer < len(names):
+                msg = f"layer: received {layer}, expected a number from 0 to {len(names) - 1}"
                 raise ValueError(msg)
-            return layer
-        if not 0 <= layer < len(names):
-            msg = f"layer: received {layer}, expected a number from 0 to {len(names) - 1}"
+            return names[layer]
+        if layer not in names:
+            msg = f"layer: received {layer!r}, expected one of {', '.join(names)}"
             raise ValueError(msg)
-        return names[layer]
+        return layer
 
 
 def narrow(architecture: Architecture, *, divisor: int) -> Architecture:

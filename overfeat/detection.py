@@ -16,11 +16,13 @@ import numpy as np
 from jaxtyping import Float32, Int32
 
 from overfeat.merge import MergeConfig, MergedBoxes, merge_boxes
+from overfeat.merge.limits import LEAST
 from overfeat.predictions import Detections
 
 MergedClasses = Literal["each", "any"]
 """`each` merges the boxes of each class alone; `any` merges boxes of whatever class, which then
-take the class with the largest sum of probabilities."""
+take the class with the largest sum of probabilities, and count that class's windows alone. The
+method's `max_windows` then bounds the windows of all classes together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,7 +85,7 @@ def _join_candidates(views: Sequence[Candidates]) -> Candidates:
 def _merge_any(
     candidates: Candidates, merge: MergeConfig
 ) -> tuple[MergedBoxes, Int32[np.ndarray, " n"]]:
-    """Merge boxes of all classes; each takes the class with the largest sum, and its best score."""
+    """Merge boxes of all classes; each takes the class with the largest sum, and its windows."""
     merged = merge_boxes(candidates.boxes_xyxy, candidates.probabilities, merge)
     kept = merged.group >= 0
     places = (merged.group[kept], candidates.label_ids[kept])
@@ -91,9 +93,17 @@ def _merge_any(
     np.add.at(sums, places, candidates.probabilities[kept])
     best = np.zeros_like(sums, dtype=np.float32)
     np.maximum.at(best, places, candidates.probabilities[kept])
+    count = np.zeros_like(sums, dtype=np.int32)
+    np.add.at(count, places, 1)
     label_ids = sums.argmax(axis=1)
-    score = np.take_along_axis(best, label_ids[:, None], axis=1)[:, 0]
-    return replace(merged, score=score), label_ids.astype(np.int32)
+    sum_of_label, score, n_windows = (
+        np.take_along_axis(values, label_ids[:, None], axis=1)[:, 0]
+        for values in (sums, best, count)
+    )
+    # A part of the method's evidence, for soft-NMS has decayed it.
+    evidence = merged.evidence * (sum_of_label / np.maximum(sums.sum(axis=1), LEAST))
+    chosen = replace(merged, score=score, evidence=evidence.astype(np.float32), n_windows=n_windows)
+    return chosen, label_ids.astype(np.int32)
 
 
 def _rank(

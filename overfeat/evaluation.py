@@ -12,7 +12,7 @@ from torch import Tensor
 
 from overfeat.boxes import box_areas, clip_boxes
 from overfeat.detection import Candidates
-from overfeat.features import FeatureConfig, collect_features
+from overfeat.features import Pool, collect_features
 from overfeat.geometry import Stride, window_boxes
 from overfeat.network import OverFeat, WindowValues
 from overfeat.predictions import Features
@@ -33,13 +33,10 @@ class Question:
     top_classes: int | None = None
     """How many classes of a view are candidates for localization; None if that was not asked
     for."""
-    features: FeatureConfig | None = None
-    """Which features, with the layer's name; None if they were not asked for."""
-
-    @property
-    def layer(self) -> str | None:
-        """Name of the module whose output is wanted."""
-        return None if self.features is None else str(self.features.layer)
+    module: str | None = None
+    """Name of the module whose output are the features; None if they were not asked for."""
+    pool: Pool = "mean"
+    """What becomes of that module's cells."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,7 +66,16 @@ def read_views(
 
     Returns:
         One result per view.
+
+    Raises:
+        ArithmeticError: If the network gave no numbers.
     """
+    if not values.logits.isfinite().all():
+        msg = (
+            f"network: its outputs are not finite in {values.logits.dtype}; expected numbers. "
+            "float16 overflows where bfloat16 does not; else the weights are damaged"
+        )
+        raise ArithmeticError(msg)
     probabilities = values.logits.float().softmax(dim=1)[:, : question.classes]
     rows, cols = probabilities.shape[-2:]
     windows = window_boxes(network.architecture, rows, cols, question.stride)
@@ -137,13 +143,12 @@ def _take_candidates(
 def _take_features(
     tapped: Float[Tensor, "c rows cols"], network: OverFeat, view: View, question: Question
 ) -> Features:
-    assert question.features is not None
-    assert question.layer is not None
+    assert question.module is not None
     return collect_features(
         tapped,
         network.architecture,
-        question.layer,
+        question.module,
         view,
         stride=question.stride,
-        pool=question.features.pool,
+        pool=question.pool,
     )

@@ -3,7 +3,8 @@
     make_pipeline(FeatureExtractor("demo", layer="fc8"), LogisticRegression()).fit(images, labels)
 
 It follows scikit-learn's conventions without needing scikit-learn: it can be cloned, searched over
-and pickled (the model itself is loaded again where it is needed).
+and pickled (the model itself is loaded again where it is needed). Rows are NumPy arrays always:
+there is no `set_output`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from overfeat.features import FeatureConfig, Pool
+from overfeat.geometry import Stride
 from overfeat.loading import load
 from overfeat.member import Dtype, plan_views
 from overfeat.predict_config import PredictConfig
@@ -33,6 +35,7 @@ class FeatureExtractor:
         layer: str | int | None = None,
         pool: Pool = "mean",
         scale: str | None = None,
+        stride: Stride = "coarse",
         batch_size: int = 32,
         device: str | None = None,
         dtype: Dtype = "float32",
@@ -46,6 +49,7 @@ class FeatureExtractor:
             pool: `mean` or `max` over the cells that see the image.
             scale: The canvas that each image is fitted into, such as `281x317`, height x width in
                 pixels; None for the smallest of the checkpoint's ladder.
+            stride: Fine or coarse: how densely the cells lie that are pooled.
             batch_size: Images evaluated together, at least 1: a bound on memory.
             device: Such as `cpu` or `cuda:1`; None for a GPU where there is one.
             dtype: Number format of the weights and activations.
@@ -54,6 +58,7 @@ class FeatureExtractor:
         self.layer = layer
         self.pool = pool
         self.scale = scale
+        self.stride = stride
         self.batch_size = batch_size
         self.device = device
         self.dtype = dtype
@@ -181,7 +186,9 @@ class FeatureExtractor:
         Raises:
             ValueError: If a setting cannot be.
         """
-        (member,) = model.members
+        if len(model.members) > 1:
+            raise ValueError("weights: received a committee, which has no common layers; give one")
+        member = model.members[0]
         member.network.architecture.find_module(self.layer)
         if self.pool not in {"mean", "max"}:
             raise ValueError(f"pool: received {self.pool!r}, expected mean or max")
@@ -189,6 +196,6 @@ class FeatureExtractor:
             raise ValueError(f"batch_size: received {self.batch_size}, expected at least 1")
         scale = Canvas.parse(self.scale) if self.scale else member.config.ladder[0]
         features = FeatureConfig(layer=self.layer, pool=self.pool)
-        config = PredictConfig(scales=(scale,), stride="coarse", features=features)
+        config = PredictConfig(scales=(scale,), stride=self.stride, features=features)
         plan_views(member.config, config)
         return config

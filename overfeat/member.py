@@ -113,13 +113,16 @@ class Member:
         Raises:
             ValueError: If the network has no such feature layer.
         """
-        layer = self.network.architecture.find_module(config.features.layer)
+        module = None
+        if "features" in tasks:
+            module = self.network.architecture.find_module(config.features.layer)
         return Question(
             classes=len(self.config.classes),
             stride=config.stride,
             threshold=config.score_threshold if "detect" in tasks else None,
             top_classes=config.localize.classes_per_scale if "localize" in tasks else None,
-            features=replace(config.features, layer=layer) if "features" in tasks else None,
+            module=module,
+            pool=config.features.pool,
         )
 
     def evaluate(
@@ -141,7 +144,7 @@ class Member:
             Each view, with what its windows say.
         """
         question = self.ask(config, tasks)
-        for views, values in self._look(pixels, sizes, config, tap=question.layer):
+        for views, values in self._look(pixels, sizes, config, tap=question.module):
             yield from zip(views, read_views(self.network, values, views, question), strict=True)
 
     def extract(
@@ -230,16 +233,28 @@ class Member:
         """Run the network over all views, batch by batch, each scale told what the last one saw."""
         told: dict[tuple[int, bool], _Told] = {}
         plan = plan_views(self.config, config)
-        for views in plan_batches(sizes, plan, batch_pixels=config.batch_pixels):
-            lower = [told[key] for view in views if (key := (view.image, view.flipped)) in told]
+        for views in self._plan_batches(sizes, plan, config):
+            lower = [told.pop(key) for view in views if (key := (view.image, view.flipped)) in told]
             context = self._align(lower, views, config) if lower else None
             canvases = self.draw(pixels, views)
-            values = self.network(canvases, config.stride, context=context, tap=tap)
-            # Crops of one size have no lower scale.
-            if values.context is not None and config.views == "dense":
+            # Crops of one size have no lower scale, and nobody is told by the largest.
+            tell = plan.views == "dense" and views[0].scale + 1 < len(plan.scales)
+            values = self.network(canvases, config.stride, context=context, tap=tap, tell=tell)
+            if values.context is not None:
                 for view, told_values in zip(views, values.context, strict=True):
                     told[view.image, view.flipped] = _Told(view=view, values=told_values)
             yield views, values
+
+    def _plan_batches(
+        self, sizes: Sequence[tuple[int, int]], plan: ViewPlan, config: PredictConfig
+    ) -> Iterator[list[View]]:
+        """All views in batches; with context, a few images at a time, for each one's is kept."""
+        largest = max(canvas.height * canvas.width for canvas in plan.scales)
+        group = max(1, config.batch_pixels // largest) if self.config.context else len(sizes)
+        for first in range(0, len(sizes), max(1, group)):
+            some = sizes[first : first + group]
+            for views in plan_batches(some, plan, batch_pixels=config.batch_pixels):
+                yield [replace(view, image=first + view.image) for view in views]
 
     def _align(
         self, lower: Sequence[_Told], views: Sequence[View], config: PredictConfig

@@ -63,7 +63,6 @@ class OverFeat(nn.Module):
         """
         super().__init__()
         self.architecture = architecture
-        self.regressor_kind = regressor
         trunk_layers = [layer for layer in architecture.trunk if isinstance(layer, ConvLayer)]
         self.trunk = _stack(trunk_layers, inputs=3)
         top = architecture.top_channels
@@ -81,6 +80,7 @@ class OverFeat(nn.Module):
         *,
         context: Float[Tensor, "b hidden rows cols"] | None = None,
         tap: str | None = None,
+        tell: bool = True,
     ) -> WindowValues:
         """Evaluate every window of a batch of equal canvases in one pass.
 
@@ -90,6 +90,7 @@ class OverFeat(nn.Module):
             context: What the next lower scale told each window; None on the lowest scale, and for
                 a network without context.
             tap: A module whose output is wanted too: a name of `Architecture.module_names`.
+            tell: Whether a network with context says what the next larger scale is told.
 
         Returns:
             Logits and, with a regressor, box edges, one cell per window.
@@ -108,25 +109,9 @@ class OverFeat(nn.Module):
         return WindowValues(
             logits=logits,
             edges=self._apply_head(pooled, self.regressor, stride),
-            context=self._apply_head(pooled, self.context, stride),
+            context=self._apply_head(pooled, self.context, stride) if tell else None,
             tapped=tapped if tap else None,
         )
-
-    def top_map(self, canvases: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c cells_h cells_w"]:
-        """Run the trunk: everything before the last pooling.
-
-        Args:
-            canvases: Normalised pixels.
-
-        Returns:
-            The top convolution's map, after its ReLU.
-        """
-        top = canvases
-        for name, values in self._run_modules(canvases, "coarse", None):
-            if name == self.architecture.offset_pool.name:
-                break
-            top = values
-        return top
 
     def activations(
         self, canvases: Float[Tensor, "b 3 h w"], *, layer: str, stride: Stride = "coarse"
@@ -161,9 +146,15 @@ class OverFeat(nn.Module):
         Returns:
             The number.
         """
-        if module == self.architecture.output:
-            return self._conv(module).out_channels
-        return self.architecture.count_channels(module)
+        channels = 3
+        for name, layer in self.architecture.walk():
+            if isinstance(layer, ConvLayer) and name == layer.name:
+                channels = layer.channels
+            if name == self.architecture.output:
+                channels = self._conv(name).out_channels
+            if name == module:
+                break
+        return channels
 
     def _find_tap(self, name: str | None) -> tuple[str | None, int]:
         """The module whose values are wanted, and the zeros that `_pad` modules put around."""
@@ -202,7 +193,6 @@ class OverFeat(nn.Module):
             wide = values.to(torch.promote_types(values.dtype, torch.float32))
             return F.local_response_norm(wide, layer.size, **terms).to(values.dtype)
         if name.endswith("_relu"):
-            # Never in place: a convolution's own output may have been tapped.
             return F.relu(values)
         # Canvases are standardized when they are drawn.
         return values if name == "standardize" else self._convolve(name, values)

@@ -9,7 +9,7 @@ from overfeat.detection import MergedClasses
 from overfeat.features import FeatureConfig
 from overfeat.geometry import Stride
 from overfeat.localization import LocalizeConfig
-from overfeat.merge import GreedyMerge, MergeConfig
+from overfeat.merge import MERGES, GreedyMerge, MergeConfig
 from overfeat.scales import Canvas
 from overfeat.views import Views
 
@@ -47,14 +47,7 @@ class PredictConfig:
     """Canvas pixels evaluated at once (assumed: 1 GB of activations with the widest network)."""
 
     def __post_init__(self) -> None:
-        for name, choices in (
-            ("views", get_args(Views)),
-            ("stride", get_args(Stride)),
-            ("merged_classes", get_args(MergedClasses)),
-        ):
-            if getattr(self, name) not in choices:
-                expected = f"expected one of {', '.join(choices)}"
-                raise ValueError(f"{name}: received {getattr(self, name)!r}, {expected}")
+        _check_choices(self)
         if not 0 < self.score_threshold <= 1:
             msg = (
                 f"score threshold: received {self.score_threshold}, expected above 0 and at most 1"
@@ -67,3 +60,18 @@ class PredictConfig:
         if self.scales and self.views != "dense":
             msg = f"scales: received them with views {self.views!r}, which has no ladder; drop one"
             raise ValueError(msg)
+
+
+def _check_choices(config: PredictConfig) -> None:
+    for name, choices in (
+        ("views", get_args(Views)),
+        ("stride", get_args(Stride)),
+        ("merged_classes", get_args(MergedClasses)),
+    ):
+        if getattr(config, name) not in choices:
+            expected = f"expected one of {', '.join(choices)}"
+            raise ValueError(f"{name}: received {getattr(config, name)!r}, {expected}")
+    kinds = tuple(MERGES.values())
+    if not isinstance(config.merge, kinds):
+        expected = f"expected one of {', '.join(kind.__name__ for kind in kinds)}"
+        raise TypeError(f"merge: received {config.merge!r}, {expected}")

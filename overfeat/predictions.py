@@ -35,8 +35,7 @@ class Detections:
     boxes_xyxy: Float32[np.ndarray, "n 4"]
     """x_min, y_min, x_max, y_max in pixels of the image, half-open, inside it."""
     n_windows: Int32[np.ndarray, " n"]
-    """How many windows were merged into each box; where boxes of any class merge, a window counts
-    once for each class that it votes for."""
+    """How many windows of the label's class were merged into each box."""
     truncated_boxes: bool
     """Whether boxes were left out because there were more than the limit."""
 

@@ -33,6 +33,13 @@ def make_network(architecture, *, outputs=5, regressor="none", context=False, se
     return network.eval()
 
 
+def run_trunk(network, canvases):
+    """Everything before the last pooling."""
+    names = network.architecture.module_names()
+    last = names[names.index(network.architecture.offset_pool.name) - 1]
+    return network.activations(canvases, layer=last)
+
+
 def make_canvases(height, width, *, batch=1, seed=2, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(batch, 3, height, width, generator=generator, dtype=dtype)
@@ -50,13 +57,13 @@ def make_config(*, architecture="tiny", classes=("ant", "bee", "cat"), **fields)
     return CheckpointConfig(architecture=architecture, classes=classes, **fields)
 
 
-def make_member(architecture=TINY, *, dtype="float32", seed=1, **fields):
+def make_member(architecture=TINY, *, device="cpu", dtype="float32", seed=1, **fields):
     """The geometry of an architecture with an eighth of its channels and random weights."""
     config = make_config(architecture=architecture.name, **fields)
     network = _make_level_network(
         architecture, config.outputs, config.regressor, config.context, seed
     )
-    return Member(config, copy.deepcopy(network), device="cpu", dtype=dtype)
+    return Member(config, copy.deepcopy(network), device=device, dtype=dtype)
 
 
 @cache
@@ -119,7 +126,7 @@ class ScriptedNetwork(OverFeat):
         super().__init__(narrow(TINY, divisor=64), outputs=1, regressor=regressor)
         self.values = WindowValues(logits, edges)
 
-    def forward(self, canvases, stride="fine", *, context=None, tap=None):
+    def forward(self, canvases, stride="fine", *, context=None, tap=None, tell=True):
         return self.values
 
 

@@ -17,7 +17,7 @@ from overfeat.zoo import (
     VGG16,
     get_architecture,
 )
-from tests.overfeat.builders import make_network
+from tests.overfeat.builders import make_network, run_trunk
 
 # Modules of the 2014 program on one window: number, name, channels, side.
 FAST_MODULES = (
@@ -289,7 +289,7 @@ def test_a_number_beyond_the_modules_is_refused_with_the_range(number):
 def test_the_top_channels_are_those_of_the_map_before_the_last_pooling(architecture):
     network = build_on_meta(architecture)
     window = torch.empty(1, 3, architecture.window, architecture.window, device="meta")
-    assert network.top_map(window).shape[1] == architecture.top_channels
+    assert run_trunk(network, window).shape[1] == architecture.top_channels
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():

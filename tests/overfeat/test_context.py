@@ -19,7 +19,7 @@ from overfeat.scales import Placement, place
 from overfeat.views import View
 from overfeat.zoo import FAST, TINY
 from tests.overfeat import literal
-from tests.overfeat.builders import FEW, make_image, make_member
+from tests.overfeat.builders import FEW, make_image, make_member, run_trunk
 
 LADDER = (Canvas(245, 245), Canvas(281, 317), Canvas(317, 389))
 # Window and step of the output cells.
@@ -130,7 +130,7 @@ def fully_connect(layer, patches):
 
 def cut_patches(member, pixels):
     """The pooled top map that each window reads, flattened: rows x cols x values."""
-    top = member.network.top_map(pixels[None])[0]
+    top = run_trunk(member.network, pixels[None])[0]
     rows, cols = (side - 3 * 5 + 1 for side in top.shape[1:])
     patches = [
         [F.max_pool2d(top[:, y : y + 15, x : x + 15], 3).flatten() for x in range(cols)]

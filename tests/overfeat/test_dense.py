@@ -16,7 +16,7 @@ from overfeat import dense
 from overfeat.architectures import PoolLayer, narrow
 from overfeat.geometry import map_size, receptive_field, window_stride
 from overfeat.zoo import ACCURATE, ALEXNET, ALEXNET_2012, FAST, VGG16
-from tests.overfeat.builders import FEW, MANY, make_canvases, make_network
+from tests.overfeat.builders import FEW, MANY, make_canvases, make_network, run_trunk
 
 NETWORKS = {
     architecture.name: make_network(narrow(architecture, divisor=64), regressor="single").double()
@@ -55,7 +55,7 @@ def slide_over_every_offset(top, layers, pool):
 def slide_network(network, stack, canvases):
     layers = list(stack.values())
     return slide_over_every_offset(
-        network.top_map(canvases), layers, network.architecture.offset_pool
+        run_trunk(network, canvases), layers, network.architecture.offset_pool
     )
 
 

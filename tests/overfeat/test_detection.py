@@ -146,7 +146,7 @@ def make_random(count, *, seed, classes=3):
 
 
 def merge_any_literally(candidates, *, threshold):
-    """Merge all boxes alike; then label, sum and box of each, and the label's best probability."""
+    """Merge all boxes alike; then label and box of each, and the label's sum, best and count."""
     labels, probabilities = candidates.label_ids.tolist(), candidates.probabilities.tolist()
     boxes = candidates.boxes_xyxy.tolist()
     rows = []
@@ -157,7 +157,7 @@ def merge_any_literally(candidates, *, threshold):
         label = max(sorted(sums), key=lambda each: sums[each])
         own = [index for index in merged.members if labels[index] == label]
         best = max(probabilities[index] for index in own)
-        rows.append((merged.evidence, label, best, len(merged.members), merged.box))
+        rows.append((sums[label], label, best, len(own), merged.box))
     return sorted(rows, key=lambda row: -row[0])
 
 
@@ -187,7 +187,8 @@ def test_the_label_of_a_mixed_box_is_not_that_of_its_most_probable_window():
     found = find_objects([mixed], CLASSES, merge=GreedyMerge(), merged_classes="any", max_boxes=9)
     assert found.labels == ("bee",)
     assert found.scores.tolist() == pytest.approx([0.6])
-    assert found.evidence.tolist() == pytest.approx([2.0])
+    assert found.evidence.tolist() == pytest.approx([1.1])
+    assert found.n_windows.tolist() == [2]
 
 
 def test_of_classes_with_equal_sums_the_first_labels_a_mixed_box():
@@ -206,15 +207,23 @@ def test_every_method_merges_boxes_of_any_class(merge, seed):
     found = find_objects([candidates], CLASSES, merge=merge, merged_classes="any", max_boxes=100)
     merged = merge_boxes(candidates.boxes_xyxy, candidates.probabilities, merge)
     assert len(found) == len(merged.score) < 20
-    for rank, place in enumerate(np.argsort(-merged.evidence, kind="stable")):
+    rows = []
+    for place in range(len(merged.score)):
         members = np.flatnonzero(merged.group == place)
         labels, probabilities = candidates.label_ids[members], candidates.probabilities[members]
         sums = [probabilities[labels == label].sum(dtype=np.float64) for label in range(3)]
         label = int(np.argmax(sums))
-        assert found.label_ids[rank] == label
-        assert found.scores[rank] == probabilities[labels == label].max()
-        assert found.n_windows[rank] == len(members)
-        assert np.array_equal(found.boxes_xyxy[rank], merged.boxes_xyxy[place])
+        own = probabilities[labels == label]
+        # Of soft suppression the decayed probability, else the label's sum.
+        evidence = merged.evidence[place] * sums[label] / sum(sums)
+        rows.append((evidence, label, own.max(), len(own), place))
+    rows.sort(key=lambda row: -row[0])
+    assert found.evidence.tolist() == pytest.approx([row[0] for row in rows])
+    assert found.label_ids.tolist() == [row[1] for row in rows]
+    assert found.scores.tolist() == [row[2] for row in rows]
+    assert found.n_windows.tolist() == [row[3] for row in rows]
+    boxes = np.array([merged.boxes_xyxy[row[4]] for row in rows])
+    assert np.array_equal(found.boxes_xyxy, boxes)
 
 
 def test_no_candidates_of_any_class_give_no_boxes():

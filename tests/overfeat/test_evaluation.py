@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from overfeat.architectures import narrow
 from overfeat.evaluation import Question, read_views
-from overfeat.features import FeatureConfig
 from overfeat.network import WindowValues
 from overfeat.scales import Canvas, Placement, place
 from overfeat.views import View
@@ -219,7 +218,7 @@ def test_of_equal_classes_the_first_ones_are_proposed():
 
 def test_a_mirrored_view_has_no_features():
     tapped = torch.ones(1, 2, ROWS, COLS)
-    asked = {"features": FeatureConfig(layer="fc8")}
+    asked = {"module": "fc8"}
     assert read(make_logits(3), tapped=tapped, **asked).features.vectors.tolist() == [[1, 1]]
     mirrored = make_view(flipped=True)
     assert read(make_logits(3), mirrored, tapped=tapped, **asked).features is None

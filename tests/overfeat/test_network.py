@@ -12,7 +12,7 @@ from overfeat.architectures import ConvLayer, narrow
 from overfeat.geometry import window_stride
 from overfeat.network import OverFeat, initialize
 from overfeat.zoo import ACCURATE, ALEXNET, ALEXNET_2012, FAST, TINY, VGG16
-from tests.overfeat.builders import make_canvases, make_network
+from tests.overfeat.builders import make_canvases, make_network, run_trunk
 
 NETWORKS = {
     architecture.name: make_network(
@@ -84,14 +84,6 @@ def test_a_convolutions_name_means_before_its_relu_and_a_padding_has_zeros_aroun
     assert torch.equal(outputs[before], run(network, canvases, "coarse").logits)
 
 
-@every_network
-def test_the_top_map_is_the_trunks_last_module(network):
-    canvases = make_few_cells(network)
-    top = network.architecture.trunk[-1].name
-    with torch.no_grad():
-        assert torch.equal(network.top_map(canvases), run_up_to(network, canvases, f"{top}_relu"))
-
-
 def test_tapping_an_unknown_module_is_refused_with_the_known_ones():
     network = NETWORKS["fast"]
     with pytest.raises(ValueError, match=r"'pool6'.*conv1.*fc8"):
@@ -144,7 +136,7 @@ def test_the_lowest_scale_is_evaluated_as_without_context(network, stride):
 def test_context_is_added_to_the_first_hidden_layer_and_nowhere_else(network):
     canvases = make_few_cells(network)
     with torch.no_grad():
-        top = network.top_map(canvases)
+        top = run_trunk(network, canvases)
         (first, second, output) = network.classifier.values()
         hidden = slide_layer(network, top, first)
         context = 3 * torch.randn(hidden.shape, generator=torch.Generator().manual_seed(7))
@@ -163,7 +155,7 @@ def test_what_the_next_scale_hears_is_a_layer_of_its_own_over_the_last_pooling(n
     canvases = make_few_cells(network)
     with torch.no_grad():
         (layer,) = network.context.values()
-        heard = slide_layer(network, network.top_map(canvases), layer)
+        heard = slide_layer(network, run_trunk(network, canvases), layer)
     if stride == "coarse":
         step = network.architecture.offset_pool.stride
         heard = heard[..., ::step, ::step]

@@ -160,3 +160,64 @@ def test_a_gpu_where_there_is_none_is_refused():
     with pytest.raises(ValueError, match="device: received 'cuda', expected one of cpu") as error:
         place_on("cuda")
     describe(error)
+
+
+@pytest.mark.parametrize("dtype", ["float32", *HALVES])
+def test_the_network_gets_weights_and_canvases_channels_last(dtype, monkeypatch):
+    model = make_predictor(dtype=dtype)
+    (member,) = model.members
+    seen = []
+    forward = member.network.forward
+
+    def look(canvases, *arguments, **options):
+        seen.append(canvases.is_contiguous(memory_format=torch.channels_last))
+        return forward(canvases, *arguments, **options)
+
+    monkeypatch.setattr(member.network, "forward", look)
+    model.classify(IMAGES, CONFIG)
+    assert seen
+    assert all(seen)
+    kernels = [weight for weight in member.network.parameters() if weight.ndim == 4]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_the_softmax_is_taken_in_single_precision(dtype):
+    member = make_member(dtype=dtype, classes=tuple("abcdefghij"))
+    image = torch.from_numpy(IMAGES[0]).permute(2, 0, 1)
+    config = PredictConfig(scales=(Canvas(245, 245),))
+    with torch.inference_mode():
+        ((view, result),) = member.evaluate([image], [IMAGES[0].shape[:2]], config, ("classify",))
+        logits = member.network(member.draw([image], [view]), "fine").logits[0]
+    expected = logits.float().softmax(dim=0).amax(dim=(1, 2))
+    assert np.abs(result.class_maxima - expected.numpy()).max() <= 1e-6
+
+
+def test_a_network_that_gives_no_numbers_is_told_of_instead_of_its_answers():
+    model = make_predictor()
+    with torch.no_grad():
+        model.members[0].network.classifier["fc9"].bias[0] = torch.nan
+    with pytest.raises(ArithmeticError, match=r"outputs are not finite in torch\.float32"):
+        model.classify(IMAGES[0], CONFIG)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+@pytest.mark.parametrize("device", ["cuda", "cuda:0"])
+@pytest.mark.parametrize("dtype", ["float32", *HALVES])
+@pytest.mark.parametrize("architecture", [TINY, ALEXNET_2012])
+def test_a_gpu_gives_nearly_what_the_processor_gives(device, dtype, architecture):
+    fields = {"background": True, "regressor": "single", "context": True}
+    on_gpu, on_cpu = (
+        Predictor([make_member(architecture, device=where, dtype=kind, **fields)])
+        for where, kind in ((device, dtype), ("cpu", "float32"))
+    )
+    found, expected = on_gpu.classify(IMAGES), on_cpu.classify(IMAGES)
+    for one, other in zip(found, expected, strict=True):
+        assert np.abs(by_class(one) - by_class(other)).max() <= TOLERANCE
+    features = on_gpu.extract(IMAGES[2], pool="mean")
+    reference = on_cpu.extract(IMAGES[2], pool="mean")
+    assert np.linalg.norm(features - reference) <= 0.05 * np.linalg.norm(reference)
+    if dtype == "float32":
+        boxes, others = on_gpu.detect(IMAGES[2]), on_cpu.detect(IMAGES[2])
+        assert abs(len(boxes) - len(others)) <= 0.05 * len(others) + 1

@@ -310,8 +310,8 @@ def test_boxes_of_all_classes_are_merged_when_asked():
     found = model.detect(make_image(221, 221), config)
     assert found.labels == ("bee",)
     assert found.scores.tolist() == pytest.approx([0.5])
-    assert found.evidence.tolist() == pytest.approx([0.95])
-    assert found.n_windows.tolist() == [2]
+    assert found.evidence.tolist() == pytest.approx([0.5])
+    assert found.n_windows.tolist() == [1]
 
 
 def test_no_box_has_a_score_below_the_threshold(model):
