@@ -1,6 +1,6 @@
 """Draw the first layer's filters, like figure 2 of the paper.
 
-python examples/filters.py [PICTURE [CHECKPOINT]]
+python examples/filters.py [CHECKPOINT [PICTURE]]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import overfeat
 from overfeat.draw import draw_filters
 
 
-def main(picture: str = "filters.png", checkpoint: str = "demo") -> None:
+def main(checkpoint: str = "demo", picture: str = "filters.png") -> None:
     """Save the picture."""
     (member,) = overfeat.load(checkpoint).members
     weights = next(member.network.parameters()).detach().float().cpu().numpy()

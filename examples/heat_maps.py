@@ -24,6 +24,8 @@ def main(
     image = np.asarray(Image.open(image_path).convert("RGB"))
     model = overfeat.load("demo")
     label = label or model.classify(image).labels[0]
+    if label not in model.classes:
+        sys.exit(f"label: received {label!r}, expected one of {', '.join(model.classes)}")
     maps = model.map_classes(image)
     heats = [one.probabilities[model.classes.index(label)] for one in maps]
     titles = [

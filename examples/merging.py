@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import overfeat
 from overfeat import PredictConfig
@@ -30,7 +30,9 @@ def main(image_path: str | Path = SCENE, picture: str = "merging.png") -> None:
         print(f"{name:9} {int(found.n_windows.sum()):5} windows  {len(found):4} boxes")
         best = slice(0, SHOWN)
         drawn = draw_boxes(image, found.boxes_xyxy[best], found.labels[best], found.scores[best])
-        pictures.append(drawn)
+        titled = Image.fromarray(drawn)
+        ImageDraw.Draw(titled).text((8, drawn.shape[0] - 28), name, "white", font_size=20)
+        pictures.append(np.asarray(titled))
     Image.fromarray(np.concatenate(pictures, axis=1)).save(picture)
 
 

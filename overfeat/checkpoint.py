@@ -137,6 +137,8 @@ def save_checkpoint(folder: Path, config: CheckpointConfig, tensors: Mapping[str
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     save_file(contiguous, folder / WEIGHTS_FILE)
     write_config(folder, config)
+    # safetensors lets only the owner read its file; a checkpoint is for whoever reads its config.
+    (folder / WEIGHTS_FILE).chmod((folder / CONFIG_FILE).stat().st_mode)
 
 
 def write_config(folder: Path, config: CheckpointConfig) -> None:
@@ -186,7 +188,10 @@ def read_config(folder: Path) -> CheckpointConfig:
         CheckpointError: If the folder is missing or is not a checkpoint of this layout.
     """
     if not (folder / CONFIG_FILE).is_file():
-        msg = f"checkpoint {folder}: no {CONFIG_FILE} there; expected it and {WEIGHTS_FILE}"
+        msg = (
+            f"checkpoint {folder}: no {CONFIG_FILE} there; expected a local folder with it and "
+            f"{WEIGHTS_FILE}, as training and import-weights make it"
+        )
         raise CheckpointError(msg)
     try:
         return _from_json(json.loads((folder / CONFIG_FILE).read_text("utf-8")))

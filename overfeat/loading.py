@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from overfeat.checkpoint import load_checkpoint
+from overfeat.checkpoint import CheckpointError, load_checkpoint
 from overfeat.member import Dtype, Member
 from overfeat.predictor import Predictor
 
@@ -20,7 +20,7 @@ def load(
 
     Args:
         names_or_folders: `demo` for the small model shipped in the package, or a checkpoint's
-            folder; a list of them for a committee.
+            local folder; a list of them for a committee.
         device: Such as `cpu` or `cuda:1`; None for a GPU where there is one.
         dtype: Number format of the weights and activations.
 
@@ -30,6 +30,9 @@ def load(
     Raises:
         CheckpointError: If there is no checkpoint of our layout.
     """
+    if not isinstance(names_or_folders, str | Path | list | tuple):
+        received = type(names_or_folders).__name__
+        raise CheckpointError(f"load: received {received}, expected a folder or a list of folders")
     several = [names_or_folders] if isinstance(names_or_folders, str | Path) else names_or_folders
     return Predictor([_open_member(find_checkpoint(name), device, dtype) for name in several])
 

@@ -292,5 +292,6 @@ def _find_device(name: str | None) -> torch.device:
         known += [accelerator.type, *(f"{accelerator.type}:{number}" for number in numbers)]
     chosen = name or ("cuda" if torch.cuda.is_available() else "cpu")
     if chosen not in known:
-        raise ValueError(f"device: received {name!r}, expected one of {', '.join(known)}")
+        here = "" if accelerator is not None else "; torch sees no GPU on this machine"
+        raise ValueError(f"device: received {name!r}, expected one of {', '.join(known)}{here}")
     return torch.device(chosen)

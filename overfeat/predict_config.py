@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -63,6 +64,11 @@ class PredictConfig:
 
 
 def _check_choices(config: PredictConfig) -> None:
+    scales: Sequence[object] = config.scales
+    for canvas in scales:
+        if not isinstance(canvas, Canvas):
+            expected = "expected Canvas objects, such as Canvas.parse('281x317')"
+            raise TypeError(f"scales: received {canvas!r}, {expected}")
     for name, choices in (
         ("views", get_args(Views)),
         ("stride", get_args(Stride)),

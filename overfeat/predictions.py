@@ -19,6 +19,9 @@ class Classification:
     scores: Float32[np.ndarray, " n"]
     """Probabilities, 0 to 1: spatial maximum, averaged over scales and flips."""
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Detections:
@@ -68,7 +71,7 @@ class Features:
     layer: str
     """The module that they are the output of."""
     scale: Int32[np.ndarray, " n"]
-    """Position of the scale in the ladder."""
+    """Position of the scale in the ladder, or of the crop among the crops."""
     row: Int32[np.ndarray, " n"]
     """Cell of the layer's map; 0 when pooled."""
     col: Int32[np.ndarray, " n"]

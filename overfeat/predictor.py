@@ -67,6 +67,13 @@ class Predictor:
                     "the first; expected the same list in each config.json"
                 )
 
+    def __repr__(self) -> str:
+        members = ", ".join(
+            f"{member.config.architecture} on {member.device} in {member.dtype}"
+            for member in self.members
+        )
+        return f"{type(self).__name__}({members}; {len(self.classes)} classes)"
+
     @overload
     def classify(self, images: Image, config: PredictConfig | None = ...) -> Classification: ...
     @overload
@@ -324,12 +331,21 @@ class Predictor:
 
 
 def _list_images(images: Image | Images | Batch) -> tuple[Sequence[Image], bool]:
-    """The images as a list, and whether it is one image alone."""
+    """The images as a list, and whether it is one image alone.
+
+    Raises:
+        ValueError: If it is neither an array nor a list.
+    """
     if isinstance(images, np.ndarray) and images.ndim == 1 + _IMAGE_AXES:
         return list(images), False
     if isinstance(images, np.ndarray):
         return [images], True
-    return images, False
+    if isinstance(images, list | tuple):
+        return images, False
+    raise ValueError(
+        f"images: received {type(images).__name__}, expected an RGB uint8 NumPy array (height, "
+        "width, 3), such as np.asarray(Image.open(path).convert('RGB')), or a list of them"
+    )
 
 
 def _check_region(region_xyxy: Region) -> None:

@@ -148,7 +148,7 @@ def _check_names(source: Path, received: Iterable[str], architecture: str) -> No
     if others:
         raise WeightFileError(
             f"weights {source}: this is torchvision's {others[0]}, expected {architecture}; "
-            f"import it as {others[0]}"
+            f"import it as torchvision-{others[0]}"
         )
     faults = [
         f"{verb} {_abridge(names)}"

@@ -286,3 +286,10 @@ def test_the_description_is_written_last(tmp_path, saved):
     with pytest.raises(SafetensorError):
         save_checkpoint(tmp_path, CONFIG, network.state_dict())
     assert not (tmp_path / CONFIG_FILE).exists()
+
+
+def test_both_files_of_a_checkpoint_can_be_read_by_the_same_people(tmp_path):
+    config = CheckpointConfig(architecture="tiny", classes=("ant",))
+    save_checkpoint(tmp_path, config, config.build_network().state_dict())
+    modes = {(tmp_path / name).stat().st_mode for name in ("config.json", "model.safetensors")}
+    assert len(modes) == 1

@@ -212,3 +212,13 @@ def test_context_needs_a_ladder_with_the_smallest_scale_first():
     with pytest.raises(ValueError, match="received 281x317 245x245, expected the smallest first"):
         plan_views(make_config(context=True), config)
     assert plan_views(make_config(), config).scales == config.scales
+
+
+@pytest.mark.parametrize("images", [None, "photo.png", 7, torch.zeros(9, 9, 3, dtype=torch.uint8)])
+def test_what_is_no_array_and_no_list_is_refused_by_its_type(model, images, without_shape_checks):
+    with pytest.raises(ValueError, match=f"images: received {type(images).__name__}, expected"):
+        model.classify(images)
+
+
+def test_a_model_says_what_it_is(model):
+    assert repr(model) == "Predictor(tiny on cpu in torch.float32; 3 classes)"

@@ -129,7 +129,8 @@ def test_what_is_wrong_with_a_state_dict_is_said_with_the_tensors_name(tmp_path,
 @pytest.mark.parametrize(("given", "asked"), [("vgg16", "alexnet"), ("alexnet", "vgg16")])
 def test_the_other_network_is_named(tmp_path, given, asked):
     message = refuse(write_network(tmp_path / "weights.pth", given), architecture=asked)
-    assert message == f"this is torchvision's {given}, expected {asked}; import it as {given}"
+    advice = f"import it as torchvision-{given}"
+    assert message == f"this is torchvision's {given}, expected {asked}; {advice}"
 
 
 def test_a_whole_model_is_refused_with_what_to_save_instead(tmp_path):
