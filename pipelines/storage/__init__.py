@@ -213,8 +213,8 @@ def create_bytes(uri: str, data: bytes, *, scratch: str | None = None) -> bool:
     """Put finished bytes where no object stands yet.
 
     Two processes that try at the same time cannot both succeed, where `supports_create_if_absent`;
-    elsewhere this looks first and puts after. If a put was retried because its answer got lost, the
-    object can be this call's own and the result still False: who must know compares the contents.
+    elsewhere this looks first and puts after. A put whose answer got lost is told from somebody
+    else's by its bytes, so they have to differ: who needs to be the only one puts an id in them.
 
     Args:
         uri: the object.
@@ -257,8 +257,8 @@ def supports_create_if_absent(folder: str, *, scratch: str | None = None) -> boo
     probe = join_uri(folder, f"create-probe-{secrets.token_hex(8)}")
     store = _store_of(probe)
     try:
-        store.create(probe, b"probe", scratch=scratch)
-        return not store.create(probe, b"probe", scratch=scratch)
+        store.create(probe, b"first", scratch=scratch)
+        return not store.create(probe, b"second", scratch=scratch)
     except CreateUnsupportedError:
         return False
     finally:

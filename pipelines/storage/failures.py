@@ -29,6 +29,9 @@ class Fault(Enum):
     MISSING_BUCKET = auto()
     INVALID_NAME = auto()
     CREDENTIALS = auto()
+    EXPIRED = auto()
+    """Credentials that were valid, or could not be looked up: looking again may find new ones."""
+
     DENIED = auto()
     TRANSIENT = auto()
     DISK_FULL = auto()
@@ -47,14 +50,16 @@ _CODES = {
         (
             "InvalidAccessKeyId",
             "SignatureDoesNotMatch",
-            "ExpiredToken",
             "InvalidToken",
-            "TokenRefreshRequired",
             "RequestTimeTooSkewed",
             "AuthorizationHeaderMalformed",
             "401",
         ),
         Fault.CREDENTIALS,
+    ),
+    **dict.fromkeys(
+        ("ExpiredToken", "ExpiredTokenException", "RequestExpired", "TokenRefreshRequired"),
+        Fault.EXPIRED,
     ),
     **dict.fromkeys(("AccessDenied", "AllAccessDisabled", "AccountProblem", "403"), Fault.DENIED),
     **dict.fromkeys(
@@ -81,10 +86,10 @@ _CODES = {
 
 # Classes of botocore, aiohttp, google-auth and azure-core, the most special first.
 _CLASSES = {
-    "NoCredentialsError": Fault.CREDENTIALS,
+    "NoCredentialsError": Fault.EXPIRED,
     "PartialCredentialsError": Fault.CREDENTIALS,
-    "CredentialRetrievalError": Fault.CREDENTIALS,
-    "TokenRetrievalError": Fault.CREDENTIALS,
+    "CredentialRetrievalError": Fault.EXPIRED,
+    "TokenRetrievalError": Fault.EXPIRED,
     "ProfileNotFound": Fault.CREDENTIALS,
     "GoogleAuthError": Fault.CREDENTIALS,
     "ClientAuthenticationError": Fault.CREDENTIALS,
@@ -99,6 +104,7 @@ _CLASSES = {
     "ConnectionError": Fault.TRANSIENT,
     "IncompleteReadError": Fault.TRANSIENT,
     "ChecksumError": Fault.TRANSIENT,
+    "FlexibleChecksumError": Fault.TRANSIENT,
     "ResponseParserError": Fault.TRANSIENT,
     "ClientConnectionError": Fault.TRANSIENT,
     "ClientPayloadError": Fault.TRANSIENT,
@@ -129,6 +135,7 @@ _CREDENTIALS_HINT = {
     "abfs": f"{_AZURE_HINT}, on the workers too",
 }
 
+_NO_CREDENTIALS = (StorageError, "no valid credentials ({reply}); {credentials}")
 _SENTENCES: dict[Fault, tuple[type[PipelineError], str]] = {
     Fault.MISSING: (InputError, "does not exist ({reply}); check the name"),
     Fault.MISSING_BUCKET: (
@@ -136,7 +143,8 @@ _SENTENCES: dict[Fault, tuple[type[PipelineError], str]] = {
         "the bucket does not exist ({reply}); check its name, the region and AWS_ENDPOINT_URL",
     ),
     Fault.INVALID_NAME: (InputError, "the store takes no such bucket or key; check the name"),
-    Fault.CREDENTIALS: (StorageError, "no valid credentials ({reply}); {credentials}"),
+    Fault.CREDENTIALS: _NO_CREDENTIALS,
+    Fault.EXPIRED: _NO_CREDENTIALS,
     Fault.DENIED: (StorageError, "access denied ({reply}); ask for permission, or {credentials}"),
     Fault.TRANSIENT: (
         TransientStorageError,
@@ -171,6 +179,13 @@ def find_code(error: BaseException) -> str:
     return ""
 
 
+def _find_status(error: BaseException) -> str:
+    """Find the HTTP status that came with a code that is not known here, "" without one."""
+    response = getattr(error.__cause__ or error, "response", None)
+    metadata = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+    return str(metadata.get("HTTPStatusCode", ""))
+
+
 def classify(error: BaseException) -> Fault:
     """Tell which kind of failure an error of a storage library or of the system is.
 
@@ -180,9 +195,9 @@ def classify(error: BaseException) -> Fault:
     Returns:
         The kind, `Fault.OTHER` for what is not known here.
     """
-    code = find_code(error)
-    if code in _CODES:
-        return _CODES[code]
+    for code in (find_code(error), _find_status(error)):
+        if code in _CODES:
+            return _CODES[code]
     # fsspec's https calls everything FileNotFoundError: what caused it tells more.
     fault = classify(error.__cause__) if error.__cause__ else Fault.OTHER
     if fault is not Fault.OTHER:
@@ -206,7 +221,7 @@ def explain(error: BaseException, uri: str) -> PipelineError:
     """
     kind, sentence = _SENTENCES[classify(error)]
     credentials = _CREDENTIALS_HINT.get(scheme_of(uri), "run it as another user")
-    return kind(f"{redact(uri)}: {sentence.format(reply=_detail(error), credentials=credentials)}")
+    return kind(f"{redact(uri)}: {sentence.format(reply=describe(error), credentials=credentials)}")
 
 
 def explain_image(error: BaseException, uri: str) -> ImageError:
@@ -226,11 +241,11 @@ def explain_image(error: BaseException, uri: str) -> ImageError:
     if isinstance(error, ImageError):
         return error
     fault = classify(error)
-    if fault is Fault.CREDENTIALS:
+    if fault in {Fault.CREDENTIALS, Fault.EXPIRED}:
         failure = explain(error, uri)
         raise failure from error
     reason = _REASONS.get(fault, ImageReason.UNAVAILABLE)
-    return ImageError(reason, f"{redact(uri)}: {_detail(error)}")
+    return ImageError(reason, f"{redact(uri)}: {describe(error)}")
 
 
 @contextmanager
@@ -279,8 +294,8 @@ def absence_kept(uri: str, errors: tuple[type[BaseException], ...] = (OSError,))
         raise FileNotFoundError(f"{redact(uri)}: no such object") from cause
 
 
-def _detail(error: BaseException) -> str:
-    """The store's own words: one line, bounded, without secrets."""
+def describe(error: BaseException) -> str:
+    """Give the store's own words, with its code: one line, bounded, without secrets."""
     words = redact(" ".join(str(getattr(error, "strerror", None) or error).split()))
     code = find_code(error)
     parts = [code] if code and code not in words else []

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import aiohttp
 from fsspec import AbstractFileSystem, get_filesystem_class
@@ -21,18 +21,20 @@ from fsspec import AbstractFileSystem, get_filesystem_class
 from pipelines.errors import ImageError, ImageReason, InputError
 from pipelines.storage.failures import Fault, absence_kept, classify, explain_image, explained
 from pipelines.storage.objects import CreateUnsupportedError, ObjectBytes, ObjectInfo
+from pipelines.storage.retries import Retries
 
 _ERROR_CLASSES = {
     "google.auth": ("google.auth.exceptions", "GoogleAuthError"),
     "gcsfs": ("gcsfs.retry", "HttpError"),
     "azure.core": ("azure.core.exceptions", "AzureError"),
 }
-_ATTEMPTS = 4
-"""Tries of one object, with 0.5, 1 and 2 s between them, assumed: fsspec's https has none of its
-own."""
+_HTTPS_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=30)
+"""Seconds, as for S3. aiohttp's own limit, 300 s for a whole body, would cut large checkpoints."""
 
 _ETAG_KEYS = ("etag", "ETag", "md5Hash")
 _MTIME_KEYS = ("mtime", "updated", "last_modified", "LastModified")
+
+_Result = TypeVar("_Result")
 
 
 class RemoteStore:
@@ -90,13 +92,15 @@ class RemoteStore:
         """Read one whole object; FileNotFoundError if there is none."""
         with absence_kept(uri, self._errors):
             filesystem, path = self._locate(uri)
-            return cast("bytes", filesystem.cat_file(path))
+            return self._repeat(uri, lambda: cast("bytes", filesystem.cat_file(path)))
 
     def open(self, uri: str, *, buffer_bytes: int) -> BinaryIO:
         """Open one object for ranged reads; FileNotFoundError if there is none."""
         with absence_kept(uri, self._errors):
             filesystem, path = self._locate(uri)
-            return cast("BinaryIO", filesystem.open(path, "rb", block_size=buffer_bytes))
+            file = self._repeat(uri, lambda: filesystem.open(path, "rb", block_size=buffer_bytes))
+        self._repeat_fetches(uri, file)
+        return cast("BinaryIO", file)
 
     def exists(self, uri: str) -> bool:
         """Ask for what the store knows of an object."""
@@ -109,10 +113,12 @@ class RemoteStore:
         self._refuse_to_write(uri)
         with explained(uri, self._errors):
             filesystem, path = self._locate(uri)
-            filesystem.pipe_file(path, data)
+            self._repeat(uri, partial(filesystem.pipe_file, path, data))
 
     def create(self, uri: str, data: bytes, *, scratch: str | None) -> bool:
         """Put with the store's own precondition, where fsspec offers it.
+
+        As on S3, a put whose answer got lost finds itself there when it is made again.
 
         Raises:
             CreateUnsupportedError: it does not.
@@ -122,9 +128,9 @@ class RemoteStore:
         with explained(uri, self._errors):
             filesystem, path = self._locate(uri)
             try:
-                filesystem.pipe_file(path, data, mode="create")
+                self._repeat(uri, partial(filesystem.pipe_file, path, data, mode="create"))
             except FileExistsError:
-                return False
+                return self.read(uri) == data
             except (NotImplementedError, TypeError, ValueError) as error:
                 raise CreateUnsupportedError(f"{uri}: the store has no conditional put") from error
         return True
@@ -135,7 +141,7 @@ class RemoteStore:
             with explained(uri, self._errors):
                 filesystem, path = self._locate(uri)
                 try:
-                    filesystem.rm_file(path)
+                    self._repeat(uri, partial(filesystem.rm_file, path))
                 except FileNotFoundError:
                     continue
 
@@ -147,12 +153,35 @@ class RemoteStore:
         options = frozenset(cls._get_kwargs_from_urls(uri).items())
         return _make_filesystem(os.getpid(), self._scheme, options), cls._strip_protocol(uri)
 
+    def _repeat(self, uri: str, attempt: Callable[[], _Result]) -> _Result:
+        """Make attempts until one succeeds, or fails in a way that another would not mend."""
+        retries = Retries(uri)
+        while True:
+            try:
+                return attempt()
+            except self._errors as error:
+                pause = retries.pause_after(error)
+            time.sleep(pause)
+
+    def _repeat_fetches(self, uri: str, file: Any) -> None:  # noqa: ANN401 (each backend's own)
+        """Let the range requests of an open file be repeated, too; some files make none."""
+        cache = getattr(file, "cache", None)
+        if cache is None:
+            return
+        fetch = cache.fetcher
+
+        def fetch_repeatedly(start: int, end: int) -> bytes:
+            with explained(uri, self._errors):
+                return cast("bytes", self._repeat(uri, lambda: fetch(start, end)))
+
+        cache.fetcher = fetch_repeatedly
+
     def _find(self, uri: str) -> dict[str, Any] | None:
         # fsspec's https says FileNotFoundError for a server that is down, too.
         with explained(uri, self._errors):
             filesystem, path = self._locate(uri)
             try:
-                return cast("dict[str, Any]", filesystem.info(path))
+                return self._repeat(uri, lambda: cast("dict[str, Any]", filesystem.info(path)))
             except FileNotFoundError as error:
                 if classify(error) is Fault.MISSING:
                     return None
@@ -163,7 +192,7 @@ class RemoteStore:
         with explained(folder, self._errors):
             filesystem, path = self._locate(folder)
             try:
-                infos = filesystem.ls(path, detail=True)
+                infos = self._repeat(folder, lambda: filesystem.ls(path, detail=True))
             except FileNotFoundError:
                 return []
         path = path.rstrip("/")
@@ -184,15 +213,10 @@ class RemoteStore:
 
     def _read_object(self, listed: ObjectInfo, max_bytes: int | None) -> ObjectBytes | ImageError:
         """Read one object whole; what goes wrong is the answer."""
-        failures = 0
-        while True:
-            try:
-                return self._read_once(listed, max_bytes)
-            except self._errors as error:
-                failures += 1
-                if failures == _ATTEMPTS or classify(error) is not Fault.TRANSIENT:
-                    return explain_image(error, listed.uri)
-            time.sleep(2**failures / 4)
+        try:
+            return self._repeat(listed.uri, lambda: self._read_once(listed, max_bytes))
+        except self._errors as error:
+            return explain_image(error, listed.uri)
 
     def _read_once(self, listed: ObjectInfo, max_bytes: int | None) -> ObjectBytes | ImageError:
         uri = listed.uri
@@ -219,7 +243,8 @@ def _make_filesystem(
     """Make a filesystem; one is never shared over a fork."""
     del process_id
     cls = get_filesystem_class(scheme)
-    return cls(**dict(options), skip_instance_cache=True, use_listings_cache=False)
+    own = {"client_kwargs": {"timeout": _HTTPS_TIMEOUT}} if scheme == "https" else {}
+    return cls(**own, **dict(options), skip_instance_cache=True, use_listings_cache=False)
 
 
 def _load_error_classes() -> list[type[Exception]]:

@@ -2,68 +2,28 @@
 
 s3fs's public calls glob (`cat`), hold whole listings (`find`), publish half-written objects (`open`
 for writing) and cut keys at `?versionId=`. So requests are made one level lower, by bucket and
-literal key; credentials, the endpoint (`AWS_ENDPOINT_URL`) and retries are botocore's own.
+literal key; credentials and the endpoint (`AWS_ENDPOINT_URL`) are botocore's own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import io
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-import aiohttp
-from botocore.exceptions import (
-    BotoCoreError,
-    ChecksumError,
-    ClientError,
-    HTTPClientError,
-    IncompleteReadError,
-)
-from botocore.parsers import ResponseParserError
-from fsspec.asyn import sync
-from s3fs import S3FileSystem
-
-from pipelines.errors import ImageError, ImageReason, InputError, StorageError
+from pipelines.errors import ImageError, ImageReason, StorageError
 from pipelines.storage.failures import absence_kept, explain_image, explained, find_code
 from pipelines.storage.objects import CreateUnsupportedError, ObjectBytes, ObjectInfo
-from pipelines.storage.uris import bucket_and_key, redact
+from pipelines.storage.s3_client import STORE_ERRORS, S3Client, connect
+from pipelines.storage.uris import bucket_and_key
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-STORE_ERRORS = (OSError, BotoCoreError, ClientError, ResponseParserError, aiohttp.ClientError)
-"""All that s3fs, botocore and aiohttp raise for a request."""
-
-_BODY_ERRORS = (
-    HTTPClientError,
-    IncompleteReadError,
-    ChecksumError,
-    aiohttp.ClientError,
-    TimeoutError,
-    ConnectionError,
-)
-"""What breaks a body after its headers came: botocore retries requests, not bodies."""
-
-_MAX_ATTEMPTS = 8
-"""Tries of one request, about 35 s of backoff in all; assumed. AWS_MAX_ATTEMPTS wins."""
-
-_BODY_ATTEMPTS = 4
-"""Tries of one body, with 0.5, 1 and 2 s between them; assumed."""
-
-_CONNECT_TIMEOUT_S = 5
-"""Assumed: a store that is up answers in milliseconds."""
-
-_READ_TIMEOUT_S = 30
-"""Seconds without a byte; assumed. A store that hangs is given up after this times the attempts."""
-
-_MAX_CONNECTIONS = 64
-"""Connections kept by one process; botocore's 10 would be less than what one slice reads at a
-time."""
-
 _CONCURRENT_DELETES = 16
+
+_Result = TypeVar("_Result")
 
 
 class S3Store:
@@ -97,20 +57,21 @@ class S3Store:
         self, objects: Sequence[ObjectInfo], *, concurrency: int, max_bytes: int | None
     ) -> list[ObjectBytes | ImageError]:
         """Read whole objects, several at a time."""
-        filesystem = _connect(objects[0].uri)
+        client = connect(objects[0].uri)
 
         async def read_all() -> list[ObjectBytes | ImageError]:
             slots = asyncio.Semaphore(concurrency)
-            reads = (_read_object(filesystem, slots, info, max_bytes) for info in objects)
-            return await asyncio.gather(*reads)
+            reads = (_read_object(client, slots, info, max_bytes) for info in objects)
+            return await _gather(reads)
 
-        return cast("list[ObjectBytes | ImageError]", sync(filesystem.loop, read_all))
+        return client.run(read_all)
 
     def read(self, uri: str) -> bytes:
         """Read one whole object; FileNotFoundError if there is none."""
-        filesystem = _connect(uri)
+        client = connect(uri)
         with absence_kept(uri, STORE_ERRORS):
-            return cast("bytes", sync(filesystem.loop, _get, filesystem, uri)[0])
+            data, _ = client.run(lambda: client.fetch(uri))
+        return data
 
     def open(self, uri: str, *, buffer_bytes: int) -> BinaryIO:
         """Open one object for ranged reads; FileNotFoundError if there is none."""
@@ -120,7 +81,7 @@ class S3Store:
         """Ask for the head of an object."""
         with explained(uri, STORE_ERRORS):
             try:
-                _call(uri, "head_object")
+                _head(uri)
             except FileNotFoundError:
                 return False
         return True
@@ -128,34 +89,39 @@ class S3Store:
     def write(self, uri: str, data: bytes, *, scratch: str | None) -> None:
         """Put finished bytes in one request, which AWS limits to 5 GB."""
         del scratch  # A put appears whole: there is nothing to hide meanwhile.
+        client = connect(uri)
         with explained(uri, STORE_ERRORS):
-            _call(uri, "put_object", Body=io.BytesIO(data))
+            client.run(lambda: client.repeat(uri, lambda: _put(client, uri, data)))
 
     def create(self, uri: str, data: bytes, *, scratch: str | None) -> bool:
         """Put with `If-None-Match: *`, which AWS and moto honour and rclone ignores.
+
+        A put whose answer got lost is made again, by aiohttp even unseen, and then refused because
+        of itself: so the bytes that stand there tell whose they are.
 
         Raises:
             CreateUnsupportedError: the store says that it has no conditional put.
         """
         del scratch
-        with explained(uri, STORE_ERRORS):
+        client = connect(uri)
+
+        async def create_once() -> bool:
             try:
-                _call(uri, "put_object", Body=io.BytesIO(data), IfNoneMatch="*")
+                await _put(client, uri, data, IfNoneMatch="*")
             except OSError as error:
-                code = find_code(error)
-                if isinstance(error, FileExistsError) or code in {"PreconditionFailed", "412"}:
-                    return False
-                failure = CreateUnsupportedError(f"{uri}: the store has no conditional put")
-                # Not `from error`: who follows an error that is its own cause never ends.
-                raise (failure if code in {"NotImplemented", "501"} else error) from error.__cause__
-        return True
+                _check_refusal(error, uri)
+                return await _holds(client, uri, data)
+            return True
+
+        with explained(uri, STORE_ERRORS):
+            return client.run(lambda: client.repeat(uri, create_once))
 
     def delete(self, uris: Iterable[str]) -> None:
         """Delete objects one by one: the bulk request differs too much between servers."""
         doomed = list(uris)
         if not doomed:
             return
-        filesystem = _connect(doomed[0])
+        client = connect(doomed[0])
         slots = asyncio.Semaphore(_CONCURRENT_DELETES)
 
         async def delete_one(uri: str) -> None:
@@ -163,14 +129,14 @@ class S3Store:
             async with slots:
                 with explained(uri, STORE_ERRORS):
                     try:
-                        await filesystem._call_s3("delete_object", Bucket=bucket, Key=key)
+                        await client.send(uri, "delete_object", Bucket=bucket, Key=key)
                     except FileNotFoundError:
                         return
 
         async def delete_all() -> None:
-            await asyncio.gather(*(delete_one(uri) for uri in doomed))
+            await _gather(delete_one(uri) for uri in doomed)
 
-        sync(filesystem.loop, delete_all)
+        client.run(delete_all)
 
     def _pages(self, uri: str, **options: str) -> Iterator[dict[str, Any]]:
         # Stopping at a page without a token would silently lose the rest of the bucket.
@@ -184,11 +150,10 @@ class S3Store:
             yield page
 
     def _list_page(self, uri: str, **options: str | int) -> dict[str, Any]:
-        filesystem = _connect(uri)
         bucket = bucket_and_key(uri)[0]
+        client = connect(uri)
         with explained(uri, STORE_ERRORS):
-            page = filesystem.call_s3("list_objects_v2", Bucket=bucket, **options)
-        return cast("dict[str, Any]", page)
+            return client.call(uri, "list_objects_v2", Bucket=bucket, **options)
 
 
 class _RangeReader(io.RawIOBase):
@@ -198,7 +163,7 @@ class _RangeReader(io.RawIOBase):
         self._uri = uri
         self._position = 0
         with absence_kept(uri, STORE_ERRORS):
-            head = _call(uri, "head_object")
+            head = _head(uri)
         self._size = int(head["ContentLength"])
         self._etag = str(head.get("ETag", "")).strip('"')
 
@@ -227,102 +192,77 @@ class _RangeReader(io.RawIOBase):
         return len(data)
 
     def _fetch(self, start: int, end: int) -> bytes:
-        filesystem = _connect(self._uri)
-        span = f"bytes={start}-{end - 1}"
+        client, span = connect(self._uri), f"bytes={start}-{end - 1}"
         with explained(self._uri, STORE_ERRORS):
-            data, etag = sync(filesystem.loop, _get, filesystem, self._uri, Range=span)
+            data, etag = client.run(lambda: client.fetch(self._uri, byte_range=span))
         if etag != self._etag or len(data) != end - start:
             raise StorageError(f"{self._uri}: the object changed while it was read; run again")
-        return cast("bytes", data)
+        return data
 
 
-def _connect(uri: str) -> S3FileSystem:
-    # A client belongs to one process and to the environment that it took its credentials from.
-    environment = frozenset(item for item in os.environ.items() if item[0].startswith("AWS_"))
-    with explained(uri, STORE_ERRORS):
-        try:
-            # Only a hash of the environment is kept: it holds the secret key.
-            return _make_filesystem(os.getpid(), hash(environment))
-        except ValueError as error:
-            reply = redact(str(error))
-            raise InputError(f"AWS_ENDPOINT_URL or AWS_REGION is not valid: {reply}") from error
+async def _gather(coroutines: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:
+    """Run all at once; when one fails, nothing is asked for behind the back of who was told."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
-@lru_cache(maxsize=8)
-def _make_filesystem(process_id: int, environment_hash: int) -> S3FileSystem:
-    """Make a client; both arguments are only there to tell clients apart."""
-    del process_id, environment_hash
-    config: dict[str, Any] = {
-        "connect_timeout": _CONNECT_TIMEOUT_S,
-        "read_timeout": _READ_TIMEOUT_S,
-        "max_pool_connections": _MAX_CONNECTIONS,
-    }
-    retries = {"mode": "standard", "total_max_attempts": _MAX_ATTEMPTS}
-    if "AWS_RETRY_MODE" in os.environ:
-        del retries["mode"]
-    if "AWS_MAX_ATTEMPTS" in os.environ:
-        del retries["total_max_attempts"]
-    filesystem = S3FileSystem(
-        skip_instance_cache=True,
-        use_listings_cache=False,
-        config_kwargs={**config, "retries": retries},
-    )
-    # botocore retries already: s3fs's own loop around it would multiply the attempts.
-    filesystem.retries = 1
-    filesystem.connect()
-    return filesystem
-
-
-def _call(uri: str, method: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401 (botocore's own)
-    """Make one request about one object."""
+def _head(uri: str) -> dict[str, Any]:
     bucket, key = bucket_and_key(uri)
-    filesystem = _connect(uri)
-    return cast("dict[str, Any]", filesystem.call_s3(method, Bucket=bucket, Key=key, **options))
+    return connect(uri).call(uri, "head_object", Bucket=bucket, Key=key)
+
+
+async def _put(client: S3Client, uri: str, data: bytes, **options: str) -> None:
+    """Put once; a stream is made for each attempt, because sending it uses it up."""
+    bucket, key = bucket_and_key(uri)
+    body = io.BytesIO(data)
+    await client.attempt(
+        "put_object", upload_bytes=len(data), Bucket=bucket, Key=key, Body=body, **options
+    )
+
+
+async def _holds(client: S3Client, uri: str, data: bytes) -> bool:
+    """Say whether an object is of exactly these bytes."""
+    try:
+        found, _ = await client.fetch(uri)
+    except FileNotFoundError:
+        return False
+    return found == data
+
+
+def _check_refusal(error: OSError, uri: str) -> None:
+    """Return if a conditional put failed because an object stands there, else raise."""
+    code = find_code(error)
+    if isinstance(error, FileExistsError) or code in {"PreconditionFailed", "412"}:
+        return
+    failure = CreateUnsupportedError(f"{uri}: the store has no conditional put")
+    # Not `from error`: who follows an error that is its own cause never ends.
+    raise (failure if code in {"NotImplemented", "501"} else error) from error.__cause__
 
 
 async def _read_object(
-    filesystem: S3FileSystem, slots: asyncio.Semaphore, info: ObjectInfo, max_bytes: int | None
+    client: S3Client, slots: asyncio.Semaphore, info: ObjectInfo, max_bytes: int | None
 ) -> ObjectBytes | ImageError:
     """Read one object whole; what goes wrong is the answer."""
 
-    def check(etag: str, size: int) -> None:
+    def check(etag: str, size: int | None) -> None:
         if info.etag and etag and etag != info.etag:
             raise ImageError(ImageReason.CHANGED, f"{info.uri}: changed since it was listed")
-        if max_bytes is not None and size > max_bytes:
+        if max_bytes is not None and size is not None and size > max_bytes:
             raise ImageError(
                 ImageReason.TOO_LARGE, f"{info.uri}: {size} bytes, at most {max_bytes} are read"
             )
 
     async with slots:
         try:
-            data, etag = await _get(filesystem, info.uri, check)
+            data, etag = await client.fetch(info.uri, check, listed_bytes=info.size or None)
+            check(etag, len(data))
         except (ImageError, *STORE_ERRORS) as error:
             return explain_image(error, info.uri)
     return ObjectBytes(data=data, etag=etag)
-
-
-async def _get(
-    filesystem: S3FileSystem,
-    uri: str,
-    check: Callable[[str, int], None] | None = None,
-    **options: str,
-) -> tuple[bytes, str]:
-    # The etag is that of the bytes; `check` sees the headers before the body is read.
-    bucket, key = bucket_and_key(uri)
-    failures = 0
-    while True:
-        response = await filesystem._call_s3("get_object", Bucket=bucket, Key=key, **options)
-        etag = str(response.get("ETag", "")).strip('"')
-        async with response["Body"] as body:
-            if check is not None:
-                check(etag, int(response["ContentLength"]))
-            try:
-                return await body.read(), etag
-            except _BODY_ERRORS:
-                failures += 1
-                if failures == _BODY_ATTEMPTS:
-                    raise
-        await asyncio.sleep(2**failures / 4)
 
 
 def _describe(bucket: str, found: dict[str, Any]) -> ObjectInfo:

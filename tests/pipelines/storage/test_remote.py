@@ -14,6 +14,8 @@ from pipelines import storage
 from pipelines.errors import ImageError, ImageReason, InputError, TransientStorageError
 from pipelines.storage.objects import CreateUnsupportedError
 from pipelines.storage.remote import RemoteStore
+from tests.faults.plan import Fault, FaultRates, Operation
+from tests.faults.proxy import FaultProxy
 
 
 @pytest.fixture
@@ -32,12 +34,17 @@ def web():
             asked.append((self.command, self.path))
             busy = self.path == "/busy.jpg" and len(asked) < 4
             status = {"/secret.jpg": 403, "/absent.jpg": 404}.get(self.path, 503 if busy else 200)
+            body, span = b"data", self.headers["Range"]
+            if span:
+                first, last = (int(part) for part in span.removeprefix("bytes=").split("-"))
+                status, body = 206, body[first : last + 1]
             self.send_response(status)
             self.send_header("ETag", '"v1"')
-            self.send_header("Content-Length", "4")
+            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(b"data")
+                self.wfile.write(body)
 
         do_HEAD = do_GET  # noqa: N815 (the name that http.server calls)
 
@@ -160,6 +167,58 @@ def test_https_is_asked_again_when_busy(web, monkeypatch):
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     store, root = web
     assert isinstance(read_one(store, f"{root}/busy.jpg"), storage.ObjectBytes)
+
+
+@pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.EXPIRED_TOKEN])
+def test_https_survives_every_fault(web, monkeypatch, fault):
+    """fsspec has no retries of its own there."""
+    monkeypatch.setattr("pipelines.storage.retries._FIRST_PAUSE_S", 0.0)
+    store, root = web
+    with FaultProxy(root, FaultRates(stall_s=0.02)) as proxy:
+        uri = f"{proxy.endpoint_url}/folder/a.jpg"
+        for operation in (Operation.GET, Operation.HEAD):
+            for ask in (
+                lambda: store.read(uri),
+                lambda: read_one(store, uri).data,
+                lambda: read_end(store, uri),
+            ):
+                proxy.fail_next(operation, fault)
+                assert ask() == b"data", (operation, fault)
+            assert store.exists(uri)
+    assert proxy.counts[fault, Operation.GET] >= 3
+    assert proxy.counts[fault, Operation.HEAD] >= (0 if fault is Fault.CUT_BODY else 2)
+
+
+def read_end(store, uri):
+    """Read from an open file, in two requests for ranges."""
+    with store.open(uri, buffer_bytes=2) as file:
+        file.seek(2)
+        end = file.read()
+        file.seek(0)
+        return file.read(2) + end
+
+
+def test_an_https_server_that_is_silent_is_given_up(monkeypatch):
+    """aiohttp alone would wait 300 s, and cut a large download there, too."""
+    store = RemoteStore("https")
+    filesystem, _ = store._locate("https://127.0.0.1/x")
+    timeout = filesystem.client_kwargs["timeout"]
+    assert (timeout.total, timeout.sock_connect, timeout.sock_read) == (None, 5, 30)
+
+
+def test_who_created_an_object_is_told_so_though_the_answer_got_lost(memory, monkeypatch):
+    pipe_file, (store, root) = MemoryFileSystem.pipe_file, memory
+
+    def lose_the_answer(filesystem, path, value, **options):
+        monkeypatch.setattr(MemoryFileSystem, "pipe_file", pipe_file)
+        pipe_file(filesystem, path, value, **options)
+        raise ConnectionResetError
+
+    monkeypatch.setattr("pipelines.storage.retries._FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", lose_the_answer)
+    assert store.create(f"{root}/x", b"holder 1", scratch=None) is True
+    assert store.create(f"{root}/x", b"holder 2", scratch=None) is False
+    assert store.read(f"{root}/x") == b"holder 1"
 
 
 def test_https_has_no_listing_and_cannot_be_written():

@@ -1,4 +1,4 @@
-"""What is special about S3: pages, folder keys, conditional puts, credentials and retries?"""
+"""What is special about S3: pages, folder keys, conditional puts and credentials?"""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from s3fs import S3FileSystem
 
 from pipelines import storage
 from pipelines.errors import (
@@ -21,6 +20,7 @@ from pipelines.errors import (
     StorageError,
     TransientStorageError,
 )
+from tests.faults.plan import Operation
 from tests.pipelines.storage.scripted_s3 import Reply, serve_script
 
 pytestmark = pytest.mark.s3
@@ -34,26 +34,18 @@ def read_one(uri, **options):
     return storage.read_objects([storage.ObjectInfo(uri=uri)], **options)[0]
 
 
-def test_a_listing_of_3000_keys_is_streamed_page_by_page(
-    s3_server, s3_bucket, tmp_path, monkeypatch
-):
+def test_a_listing_of_3000_keys_is_streamed_page_by_page(s3_server, s3_bucket, start_proxy):
     folder = s3_server.folder / s3_bucket / "many"
     folder.mkdir()
     for number in range(3000):
         (folder / f"{number:05d}.jpg").write_bytes(b"x")
-    pages, call_s3 = [], S3FileSystem.call_s3
-
-    def count_pages(filesystem, method, **options):
-        pages.append(method)
-        return call_s3(filesystem, method, **options)
-
-    monkeypatch.setattr(S3FileSystem, "call_s3", count_pages)
+    proxy = start_proxy()
     listing = storage.iter_objects(f"s3://{s3_bucket}/many/")
     uris = [next(listing).uri]
-    assert pages == ["list_objects_v2"]
+    assert len(proxy.requests) == 1
     uris += [info.uri for info in listing]
     assert uris == [f"s3://{s3_bucket}/many/{number:05d}.jpg" for number in range(3000)]
-    assert pages == ["list_objects_v2"] * 3
+    assert [request.operation for request in proxy.requests] == [Operation.LIST] * 3
     assert len(storage.list_names(f"s3://{s3_bucket}/many")) == 3000
 
 
@@ -209,48 +201,6 @@ def test_a_client_that_cannot_be_made_is_a_sentence(s3_bucket, monkeypatch, name
             ask()
 
 
-def test_a_body_cut_off_in_the_middle_is_read_again(monkeypatch):
-    cut, whole = Reply(body=b"hal", length=4), Reply(body=b"half", etag="v2")
-    with serve_script(monkeypatch, cut, whole) as script:
-        answer = read_one("s3://bucket/x")
-        assert answer == storage.ObjectBytes(data=b"half", etag="v2")
-        assert len(script.requests) == 2
-
-
-def test_a_body_that_is_always_cut_off_is_unavailable(monkeypatch):
-    monkeypatch.setattr("asyncio.sleep", _sleep_not)
-    with serve_script(monkeypatch, Reply(body=b"hal", length=4)) as script:
-        answer = read_one("s3://bucket/x")
-        assert isinstance(answer, ImageError)
-        assert answer.reason is ImageReason.UNAVAILABLE
-        assert len(script.requests) == 4
-
-
-@pytest.mark.parametrize("code", ["SlowDown", "InternalError", "ServiceUnavailable"])
-def test_a_throttled_request_is_made_again(monkeypatch, code):
-    monkeypatch.setattr("asyncio.sleep", _sleep_not)
-    busy = Reply(status=503, body=error_body(code))
-    with serve_script(monkeypatch, busy, busy, Reply(body=b"x")) as script:
-        assert storage.read_bytes("s3://bucket/x") == b"x"
-        assert len(script.requests) == 3
-
-
-def test_a_store_that_stays_busy_is_given_up_after_a_bounded_number_of_tries(monkeypatch):
-    monkeypatch.setattr("asyncio.sleep", _sleep_not)
-    with serve_script(monkeypatch, Reply(status=503, body=error_body("SlowDown"))) as script:
-        with pytest.raises(TransientStorageError, match="SlowDown"):
-            storage.write_bytes("s3://bucket/x", b"x")
-        assert len(script.requests) == 8
-
-
-def test_a_refusal_is_not_tried_again(monkeypatch):
-    with serve_script(monkeypatch, Reply(status=403, body=error_body("AccessDenied"))) as script:
-        answer = read_one("s3://bucket/x")
-        assert isinstance(answer, ImageError)
-        assert answer.reason is ImageReason.ACCESS_DENIED
-        assert len(script.requests) == 1
-
-
 def test_a_large_object_is_refused_before_its_body_comes(monkeypatch):
     with serve_script(monkeypatch, Reply(body=b"x" * 10, length=10_000_000)):
         answer = read_one("s3://bucket/x", max_bytes=1000)
@@ -300,7 +250,3 @@ def test_a_child_process_finds_the_server_through_the_environment(s3_bucket):
         [sys.executable, "-c", program], check=True, capture_output=True, cwd=Path.cwd()
     )
     assert ended.stdout.strip() == b"b'for the child'"
-
-
-async def _sleep_not(seconds):
-    """Backoff takes no time here; how long it is in earnest is assumed, not tested."""

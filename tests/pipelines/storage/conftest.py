@@ -1,0 +1,7 @@
+"""The proxy for the tests of storage."""
+
+from __future__ import annotations
+
+from tests.faults.fixtures import start_proxy
+
+__all__ = ["start_proxy"]
