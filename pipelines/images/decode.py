@@ -7,7 +7,6 @@ Nothing but `ImageError` leaves `decode_image`, whatever the bytes are.
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,7 +16,7 @@ from PIL import Image
 
 from pipelines.errors import ImageError, ImageReason, InputError
 from pipelines.images.formats import ImageFormat, identify_format
-from pipelines.images.headers import read_header, strip_jpeg_metadata
+from pipelines.images.headers import read_header
 from pipelines.images.samples import check_size, convert_inverted_cmyk, read_rgb
 
 if TYPE_CHECKING:
@@ -35,8 +34,8 @@ class ImageLimits:
 
     max_pixels: int = 200_000_000
     """Width times height in pixels. The default lets every camera through; decoding takes 3 bytes
-    of memory a pixel (JPEG) to 28 (16 bit TIFF), *measured*. Pillow itself refuses a WebP of more
-    than 179 million."""
+    of memory a pixel (JPEG) to 16 (WebP) and for TIFF a copy of the file more, *measured*. Pillow
+    itself refuses a WebP of more than 179 million."""
     max_bytes: int = 256 * 2**20
     """Size of the encoded file in bytes."""
     max_frames: int = 1000
@@ -101,11 +100,11 @@ def _decode_jpeg(header: ImageHeader) -> NDArray[np.uint8]:
     try:
         decoded = simplejpeg.decode_jpeg(header.encoded, colorspace=colors, buffer=pixels)
     except ValueError as error:
-        plain = strip_jpeg_metadata(header.encoded)  # a thumbnail in it has an end of its own
-        if _END_OF_JPEG not in plain:
+        if _END_OF_JPEG not in header.encoded:
             raise ImageError(ImageReason.TRUNCATED, f"JPEG without an end: {error}") from error
-        if any(words in str(error) for words in _HARMLESS):
-            return read_rgb(dataclasses.replace(header, encoded=plain))
+        if any(words in str(error) for words in _HARMLESS) and not header.is_arithmetic:
+            # Pillow would look for metadata inside the parameters of arithmetic coding.
+            return read_rgb(header)
         raise
     check_size(header, decoded.shape[1::-1])
     return convert_inverted_cmyk(pixels) if header.is_cmyk else pixels

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pipelines.errors import ImageError, ImageReason
-from pipelines.images import tags
+from pipelines.images import jpeg, tags
 from pipelines.images.formats import ImageFormat
 from pipelines.images.tags import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +44,10 @@ class ImageHeader:
     """Width and height in pixels of the first frame, where it may be smaller (GIF)."""
     is_cmyk: bool = False
     """Whether a JPEG has four components. Other decoders tell by themselves."""
+    is_arithmetic: bool = False
+    """Whether a JPEG is coded in the rare way that takes several times as long."""
+    passes: int = 1
+    """How often a decoder passes over the pixels: the scans of a JPEG."""
     encoded: bytes
     """What the decoder is given: the file, or a copy that holds its first picture alone."""
 
@@ -63,7 +69,8 @@ def read_header(image_format: ImageFormat, data: bytes, max_frames: int) -> Imag
         The header.
 
     Raises:
-        ImageError: `truncated`, `corrupt` or `unsupported`.
+        ImageError: `truncated`, `corrupt`, `unsupported`, or `too_large` for what no limit of the
+            caller bounds.
     """
     try:
         header = _READERS[image_format](data, max_frames)
@@ -76,75 +83,37 @@ def read_header(image_format: ImageFormat, data: bytes, max_frames: int) -> Imag
     return header
 
 
-# Markers of JPEG segments. Application segment 14 says whether colours are YCbCr, RGB or CMYK.
-_EXIF, _END_OF_IMAGE, _START_OF_SCAN, _PADDING = 0xE1, 0xD9, 0xDA, 0xFF
-_STARTS_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_DECODED_PROCESSES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # not the lossless and hierarchical ones
-_CMYK_COMPONENTS = 4
-_WITHOUT_LENGTH = frozenset(range(0xC0)) | frozenset(range(0xD0, 0xD9))
-_METADATA = frozenset(range(0xE1, 0xFF)) - {0xEE}
-
-
-# Yields marker, start and end of each segment up to the first scan.
-def _walk_jpeg(data: bytes) -> Iterator[tuple[int, int, int]]:
-    position = 2
-    while True:
-        position = data.find(b"\xff", position)  # what stands between segments is skipped
-        if position < 0:
-            raise ImageError(ImageReason.TRUNCATED, "JPEG ends before its first scan")
-        marker = data[position + 1]
-        if marker == _PADDING:
-            position += 1
-        elif marker in _WITHOUT_LENGTH:
-            position += 2
-        else:
-            end = position + 2 + struct.unpack_from(">H", data, position + 2)[0]
-            yield marker, position, end
-            if marker in {_END_OF_IMAGE, _START_OF_SCAN}:
-                return
-            position = end
-
-
 def _read_jpeg(data: bytes, _max_frames: int) -> ImageHeader:
-    width = height = components = 0
-    orientation = None
-    for marker, start, end in _walk_jpeg(data):
-        if marker in _STARTS_OF_FRAME:
-            height, width, components = struct.unpack_from(">HHB", data, start + 5)
-            if not height or marker not in _DECODED_PROCESSES:
-                # The height may stand behind the first scan instead; libjpeg does not look there.
-                message = (
-                    f"JPEG of process {marker:#x} and height {height} is not decoded; convert it"
-                )
-                raise ImageError(ImageReason.UNSUPPORTED, message)
-        elif marker == _EXIF and orientation is None and data[start + 4 : start + 8] == b"Exif":
-            orientation = tags.read_orientation(data[start + 4 : end])
+    frame = jpeg.read_frame(data)
     return ImageHeader(
         format=ImageFormat.JPEG,
-        width=width,
-        height=height,
-        orientation=orientation or 1,
-        is_cmyk=components == _CMYK_COMPONENTS,
-        encoded=data,
+        width=frame.width,
+        height=frame.height,
+        orientation=frame.orientation,
+        is_cmyk=frame.is_cmyk,
+        is_arithmetic=frame.is_arithmetic,
+        passes=frame.scans,
+        encoded=frame.encoded,
     )
 
 
-def strip_jpeg_metadata(data: bytes) -> bytes:
-    """Copy a JPEG without comments and application segments, but for those that tell the colours.
+_MAX_PARTS = 2**18
+"""*Assumed*: 256 MB in parts of 4 KB are a quarter of that. A file may consist of empty ones."""
+_MAX_GIF_BLOCKS = 2**21
+"""Twice those of 256 MB in blocks of 255 bytes, which is their usual and greatest size."""
 
-    Args:
-        data: The whole file.
 
-    Returns:
-        A JPEG with the same pixels.
-    """
-    parts = []
-    position = 0
-    for marker, start, end in _walk_jpeg(data):
-        if marker in _METADATA:
-            parts.append(data[position:start])
-            position = end
-    return b"".join((*parts, data[position:]))
+# Walks through a file, but not through one of so many parts that this takes seconds.
+def _take_parts(parts: Iterator[_Part]) -> Iterator[_Part]:
+    for number, part in enumerate(parts):
+        _check_parts(number, _MAX_PARTS)
+        yield part
+
+
+def _check_parts(number: int, limit: int) -> None:
+    if number >= limit:
+        message = f"file of more than {limit} parts; write it anew"
+        raise ImageError(ImageReason.TOO_LARGE, message)
 
 
 _PNG_KEPT = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
@@ -168,7 +137,7 @@ def _walk_png(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
 def _read_png(data: bytes, _max_frames: int) -> ImageHeader:
     kept: list[bytes | memoryview] = [data[:8]]
     frames = orientation = 1
-    for kind, content, chunk in _walk_png(data):
+    for kind, content, chunk in _take_parts(_walk_png(data)):
         if len(kept) == 1 and kind != b"IHDR":
             reason = ImageReason.UNSUPPORTED if kind == b"CgBI" else ImageReason.CORRUPT
             raise ImageError(reason, f"PNG begins with a {kind!r} chunk, expected IHDR")
@@ -189,6 +158,15 @@ def _read_png(data: bytes, _max_frames: int) -> ImageHeader:
     )
 
 
+# Yields kind, start of the content and its length of each chunk.
+def _walk_webp(data: bytes, end: int) -> Iterator[tuple[bytes, int, int]]:
+    position = 12
+    while position + 8 <= end:
+        kind, length = struct.unpack_from("<4sI", data, position)
+        yield kind, position + 8, length
+        position += 8 + length + length % 2
+
+
 def _read_webp(data: bytes, max_frames: int) -> ImageHeader:
     end = 8 + struct.unpack_from("<I", data, 4)[0]
     if end > len(data):
@@ -196,15 +174,14 @@ def _read_webp(data: bytes, max_frames: int) -> ImageHeader:
         raise ImageError(ImageReason.TRUNCATED, message)
     width = height = frames = 0
     orientation = 1
-    position = 12
-    while position + 8 <= end and frames <= max_frames:
-        kind, length = struct.unpack_from("<4sI", data, position)
+    for kind, start, length in _take_parts(_walk_webp(data, end)):
         if not width:
-            width, height = _read_webp_size(kind, data, position + 8)
+            width, height = _read_webp_size(kind, data, start)
         frames += kind == b"ANMF"
+        if frames > max_frames:
+            break
         if kind == b"EXIF":
-            orientation = tags.read_orientation(data[position + 8 : position + 8 + length])
-        position += 8 + length + length % 2
+            orientation = tags.read_orientation(data[start : start + length])
     return ImageHeader(
         format=ImageFormat.WEBP,
         width=width,
@@ -232,6 +209,7 @@ def _read_webp_size(kind: bytes, data: bytes, start: int) -> tuple[int, int]:
 # Yields kind, start and end of each block after the global palette.
 def _walk_gif(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     position = 13 + _palette_bytes(data[10])
+    n_blocks = 0
     while True:
         kind = data[position : position + 1]
         if kind == b";":
@@ -245,6 +223,8 @@ def _walk_gif(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             message = f"GIF block at byte {position} begins with {kind!r}"
             raise ImageError(ImageReason.CORRUPT, message)
         while length := data[position]:
+            n_blocks += 1
+            _check_parts(n_blocks, _MAX_GIF_BLOCKS)
             position += 1 + length
         position += 1
         yield kind, start, position
@@ -260,7 +240,7 @@ def _read_gif(data: bytes, max_frames: int) -> ImageHeader:
     first = b""
     frames = 0
     try:
-        for kind, start, end in _walk_gif(data):
+        for kind, start, end in _take_parts(_walk_gif(data)):
             if kind == b",":
                 frames += 1
                 first = first or data[start:end]

@@ -56,6 +56,10 @@ _SEVERAL_VALUES = {
     Tag.TILE_BYTE_COUNTS, Tag.EXTRA_SAMPLES, Tag.SAMPLE_FORMAT, Tag.JPEG_TABLES,
     Tag.YCBCR_COEFFICIENTS, Tag.YCBCR_SUBSAMPLING, Tag.REFERENCE_BLACK_WHITE,
 }  # fmt: skip
+# Those that may hold something else, or are not asked for their values.
+_NOT_INTEGERS = {
+    Tag.ORIENTATION, Tag.JPEG_TABLES, Tag.YCBCR_COEFFICIENTS, Tag.REFERENCE_BLACK_WHITE,
+}  # fmt: skip
 
 _CLASSIC, _BIG = 42, 43  # the version number in the header
 # `struct` letters of the unsigned integer types: BYTE, SHORT, LONG, IFD, LONG8, IFD8.
@@ -65,6 +69,9 @@ _TYPE_BYTES = {
     18: 8,
 }  # fmt: skip
 _MAX_ENTRIES = 4096  # assumed: the directories of real files hold some tens
+_MAX_VALUES = 2**21
+"""Of all tags together, *assumed*: two for each of a million strips. Every one becomes a Python
+integer, of up to 40 bytes, and all tags may name the same bytes of the file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,18 +230,24 @@ def read_directory(
     if n_entries > _MAX_ENTRIES:
         raise ImageError(ImageReason.CORRUPT, f"TIFF directory claims to hold {n_entries} tags")
     start = offset + layout.count_bytes
+    end = start + n_entries * layout.entry_bytes
+    if end > len(data):
+        message = f"TIFF of {len(data)} bytes, its first directory ends at byte {end}"
+        raise ImageError(ImageReason.TRUNCATED, message)
     tags: dict[int, tuple[int, ...]] = {}
+    room = _MAX_VALUES
     entries: list[bytes] = []
-    for position in range(start, start + n_entries * layout.entry_bytes, layout.entry_bytes):
+    for position in range(start, end, layout.entry_bytes):
         tag = layout.read("H", data, position)
         if tag in wanted and tag not in tags:
-            tags[tag] = _read_values(layout, data, position)
+            tags[tag] = _read_values(layout, data, position, room)
+            room -= len(tags[tag])
             entries.append(data[position : position + layout.entry_bytes])
     return Directory(layout=layout, tags=tags, entries=tuple(entries))
 
 
-# Reads the values of one entry, after checking that they are all there.
-def _read_values(layout: Layout, data: bytes, position: int) -> tuple[int, ...]:
+# Reads the values of one entry, after checking that they are all there and not too many.
+def _read_values(layout: Layout, data: bytes, position: int, room: int) -> tuple[int, ...]:
     tag, kind = struct.unpack_from(f"{layout.order}HH", data, position)
     count = layout.read(layout.offset, data, position + 4)
     if kind not in _TYPE_BYTES or not count or (count > 1 and tag not in _SEVERAL_VALUES):
@@ -246,7 +259,12 @@ def _read_values(layout: Layout, data: bytes, position: int) -> tuple[int, ...]:
     if place + count * _TYPE_BYTES[kind] > len(data):
         raise ImageError(ImageReason.TRUNCATED, f"TIFF tag {tag}: its values are not all there")
     if kind not in _INTEGERS:
+        if tag not in _NOT_INTEGERS:  # Pillow would take a fraction, and another picture
+            raise ImageError(ImageReason.CORRUPT, f"TIFF tag {tag} has values of type {kind}")
         return ()
+    if count > room:
+        message = f"TIFF whose tags hold more than {_MAX_VALUES} values; write it in larger strips"
+        raise ImageError(ImageReason.TOO_LARGE, message)
     return struct.unpack_from(f"{layout.order}{count}{_INTEGERS[kind]}", data, place)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import struct
 import zlib
@@ -147,8 +148,9 @@ def make_gif(screen, corner, frame, control=b"", *, local=False):
     return bytes(head + palette + control + tail)
 
 
+@functools.cache
 def every_kind_of_file():
-    """Write one file of each kind that the decoder has a path for, by name."""
+    """Write one file of each kind that the decoder has a path for, by name; once for all tests."""
     picture = make_picture()
     image = Image.fromarray(picture)
     rgba = Image.fromarray(make_picture(channels=4))

@@ -10,9 +10,11 @@ import simplejpeg
 from PIL import Image
 
 from pipelines.errors import ImageError, ImageReason
+from pipelines.images import samples
 from tests.pipelines.images.image_files import (
     decode,
     encode,
+    every_kind_of_file,
     insert_jpeg_segment,
     largest_difference,
     lay_on_white,
@@ -24,6 +26,7 @@ from tests.pipelines.images.image_files import (
     read_by_pillow,
 )
 
+FILES = every_kind_of_file()
 CLEAR_FIRST_COLOR = b"!\xf9\x04\x01\0\0\0\0"  # GIF: colour 0 is transparent
 
 
@@ -259,3 +262,19 @@ def test_a_thumbnail_is_not_taken_for_a_camera_raw_picture():
     with pytest.raises(ImageError, match="camera raw") as caught:
         decode(make_tiff(make_picture(), 2, tags={254: 1}))
     assert caught.value.reason is ImageReason.UNSUPPORTED
+
+
+@pytest.mark.parametrize("band_pixels", [1, 100, 1000])
+@pytest.mark.parametrize("name", FILES)
+def test_bands_join_without_a_seam(name, band_pixels, monkeypatch):
+    whole = decode(FILES[name])
+    monkeypatch.setattr(samples, "_BAND_PIXELS", band_pixels)
+    assert (decode(FILES[name]) == whole).all()
+
+
+def test_bands_of_a_frame_smaller_than_the_screen_lie_where_it_does(monkeypatch):
+    frame = Image.fromarray(make_picture(10, 16)).quantize(12)
+    data = make_gif((40, 30), (7, 5), frame, CLEAR_FIRST_COLOR)
+    whole = decode(data)
+    monkeypatch.setattr(samples, "_BAND_PIXELS", 40)
+    assert (decode(data) == whole).all()

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.errors import ImageError
+from pipelines.errors import ImageError, ImageReason
+from pipelines.images import tags
 from pipelines.images.tags import (
     Tag,
     count_directories,
@@ -61,3 +62,42 @@ def test_a_second_value_of_a_tag_that_has_one_is_damage():
     data = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, Tag.WIDTH, 3, 2, 8, 8, 0)
     with pytest.raises(ImageError, match="TIFF tag 256 has 2 values of type 3"):
         read_directory(read_layout(data), data)
+
+
+@pytest.mark.parametrize("tag", [Tag.WIDTH, Tag.SAMPLES_PER_PIXEL, Tag.STRIP_OFFSETS])
+@pytest.mark.parametrize("kind", [2, 5, 8, 9, 11])
+def test_a_tag_that_is_no_integer_but_should_be_is_damage(tag, kind):
+    """Found by fuzzing: Pillow read another number of samples there than was checked here."""
+    data = b"II*\0" + struct.pack("<IHHHII", 8, 1, tag, kind, 1, 8) + bytes(12)
+    with pytest.raises(ImageError, match=f"TIFF tag {tag} has values of type {kind}"):
+        read_directory(read_layout(data), data)
+
+
+def test_a_directory_whose_last_entry_is_cut_is_truncated_even_if_its_value_is_there():
+    """Found by mutation: Pillow was given a directory of which a part was missing, and warned."""
+    data = b"II*\0" + struct.pack("<IHHHIHH", 8, 1, Tag.WIDTH, 3, 1, 72, 0)
+    assert read_directory(read_layout(data), data).first(Tag.WIDTH) == 72
+    with pytest.raises(ImageError, match="its first directory ends at byte 22") as caught:
+        read_directory(read_layout(data), data[:-1])
+    assert caught.value.reason is ImageReason.TRUNCATED
+
+
+def test_an_orientation_that_is_no_integer_means_upright():
+    data = b"II*\0" + struct.pack("<IHHHII", 8, 1, Tag.ORIENTATION, 8, 1, 6) + bytes(12)
+    assert read_orientation(data) == 1
+
+
+def test_values_are_counted_over_all_tags_before_they_are_read(monkeypatch):
+    monkeypatch.setattr(tags, "_MAX_VALUES", 10)
+    for counts, is_refused in (((6, 4), False), ((6, 5), True), ((11, 1), True)):
+        entries = [
+            struct.pack("<HHII", tag, 3, count, 64)
+            for tag, count in zip((Tag.BITS_PER_SAMPLE, Tag.STRIP_OFFSETS), counts, strict=True)
+        ]
+        data = b"II*\0" + struct.pack("<IH", 8, 2) + b"".join(entries) + bytes(100)
+        if is_refused:
+            with pytest.raises(ImageError, match="tags hold more than 10 values") as caught:
+                read_directory(read_layout(data), data)
+            assert caught.value.reason is ImageReason.TOO_LARGE
+        else:
+            read_directory(read_layout(data), data)
