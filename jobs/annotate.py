@@ -16,6 +16,7 @@ from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.dry_run import estimate
 from pipelines.annotate.run import AnnotateReport, annotate
 from pipelines.progress import format_seconds
+from pipelines.update import Changes
 
 
 def run(config: AnnotateConfig) -> Result:
@@ -55,11 +56,14 @@ def describe(report: AnnotateReport) -> str:
             f"read {report.images_read:,} images in {format_seconds(report.seconds)} "
             f"({report.images_per_second:.1f} images/s)"
         )
+    elif report.slices_done:
+        read = "read no image: only rows of images that are gone were dropped"
     else:
         read = "read no image: every slice was committed before"
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.errors.items())
     lines = [
         read,
+        *([] if report.changes is None else [_describe_changes(report.changes)]),
         f"images  {report.images:>10,}  in {report.slices:,} slices",
         f"failed  {report.failed:>10,}  {f'({reasons})' if reasons else ''}".rstrip(),
         *_describe_tables(report),
@@ -71,6 +75,14 @@ def describe(report: AnnotateReport) -> str:
             "the failed ones with their reasons in images.error_type"
         )
     return "\n".join(lines)
+
+
+def _describe_changes(changes: Changes) -> str:
+    """What was found when the images were looked at again."""
+    return (
+        f"update  {changes.added:,} new, {changes.changed:,} changed, {changes.vanished:,} gone, "
+        f"{changes.retried:,} tried again"
+    )
 
 
 def _describe_tables(report: AnnotateReport) -> list[str]:

@@ -10,6 +10,7 @@ COMMANDS: Final = {
     "demo": "the whole main job on a sample bucket: tables, a pandas query, an HTML page",
     "annotate": "images -> tables of classes and boxes",
     "status": "how far a run is; never disturbs it",
+    "compact": "a finished run's tables -> a copy as few large files",
     "shards": "a data set -> WebDataset shards",
     "train": "shards -> a checkpoint",
     "evaluate": "tables against ground truth",

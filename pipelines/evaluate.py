@@ -267,7 +267,7 @@ def _check_run(output: str, classes: Sequence[str]) -> None:
 def _read_tables(output: str, samples: Sequence[EncodedSample]) -> Iterator[FoundBox]:
     places = {PurePosixPath(sample.key).name: image for image, sample in enumerate(samples)}
     rows_seen: Counter[int | None] = Counter()
-    for number in sorted(receipts.list_committed(output)):
+    for number in sorted(receipts.list_receipts(output)):
         rows_seen.update(_place(row, places) for row in _read_rows(output, tables.IMAGES, number))
         for row in _read_rows(output, tables.BOXES, number):
             image = _place(row, places)

@@ -1,16 +1,20 @@
-"""Which slices are done: one is committed once its `images` file, its receipt, is there."""
+"""Which slices are done: one is committed once its receipt, its `images` file, is there.
+
+Of a slice that an update touched, the receipt must be of that generation or a later one.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
 from pipelines import storage
-from pipelines.tables import IMAGES, read_notes, slice_name, slice_number
+from pipelines.manifest import Manifest
+from pipelines.tables import IMAGES, read_notes, read_table, slice_name, slice_number
 
 _READERS: Final = 16
 """Receipts opened at a time (assumed: hides an object store's latency)."""
@@ -74,8 +78,8 @@ class RowCounts:
         return cls(**values | {"errors": Counter(values["errors"])})
 
 
-def list_committed(output: str) -> set[int]:
-    """Find the committed slices with one listing; presence is enough in the first generation.
+def list_receipts(output: str) -> set[int]:
+    """Find the slices with a receipt of any generation, with one listing.
 
     Args:
         output: The run.
@@ -87,20 +91,66 @@ def list_committed(output: str) -> set[int]:
     return {number for name in names if (number := slice_number(name)) is not None}
 
 
-def count_rows(output: str, slices: Iterable[int]) -> RowCounts:
-    """Add up the rows of committed slices from their receipts' metadata.
+def find_committed(manifest: Manifest) -> set[int]:
+    """Find the committed slices: one listing, and the receipts of slices that an update touched.
+
+    Args:
+        manifest: Of the run.
+
+    Returns:
+        Their numbers.
+    """
+    there = list_receipts(manifest.output)
+
+    def is_current(number: int) -> bool:
+        notes = read_notes(_receipt_uri(manifest.output, number))
+        return int(notes["generation"]) >= manifest.touched[number].generation
+
+    # Presence is enough for the first generation.
+    touched = sorted(there & manifest.touched.keys())
+    with ThreadPoolExecutor(_READERS) as readers:
+        current = dict(zip(touched, readers.map(is_current, touched), strict=True))
+    return {number for number in there if current.get(number, True)}
+
+
+def count_rows(output: str, slices: Iterable[int]) -> dict[int, RowCounts]:
+    """Read how many rows committed slices have, from their receipts' metadata.
 
     Args:
         output: The run.
         slices: Numbers of committed slices.
 
     Returns:
-        The sum.
+        The counts of each.
     """
+    numbers = list(slices)
 
     def read(number: int) -> RowCounts:
-        notes = read_notes(storage.join_uri(output, IMAGES, slice_name(number)))
-        return RowCounts.decode(notes["counts"])
+        return RowCounts.decode(read_notes(_receipt_uri(output, number))["counts"])
 
     with ThreadPoolExecutor(_READERS) as readers:
-        return sum(readers.map(read, slices), RowCounts())
+        return dict(zip(numbers, readers.map(read, numbers), strict=True))
+
+
+def list_failed(output: str, counts: Mapping[int, RowCounts]) -> dict[int, set[str]]:
+    """Name the failed images.
+
+    Args:
+        output: The run.
+        counts: Of every committed slice.
+
+    Returns:
+        URIs by slice; slices without any are left out.
+    """
+    numbers = [number for number, of in counts.items() if of.failed]
+
+    def read(number: int) -> set[str]:
+        images = read_table(_receipt_uri(output, number)).select(["image", "status"]).to_pylist()
+        return {row["image"] for row in images if row["status"] == "error"}
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        return dict(zip(numbers, readers.map(read, numbers), strict=True))
+
+
+def _receipt_uri(output: str, number: int) -> str:
+    return storage.join_uri(output, IMAGES, slice_name(number))

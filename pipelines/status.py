@@ -6,8 +6,10 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from pipelines import manifest, receipts, storage
+from pipelines import receipts, storage
 from pipelines.errors import InputError
+from pipelines.manifest import open_manifest
+from pipelines.receipts import RowCounts
 from pipelines.tables import IMAGES, slice_number
 
 RECENT_SECONDS: Final = 600.0
@@ -31,7 +33,7 @@ class Status:
     slices: int
     """Slices of the manifest."""
     slices_done: int
-    """Slices with a receipt."""
+    """Slices that are committed."""
     images: int
     """Images of the manifest."""
     images_done: int
@@ -42,6 +44,10 @@ class Status:
     """Failed images by reason."""
     boxes: int
     """Rows in `boxes` of the committed slices."""
+    guesses: int
+    """Rows in `guesses` of the committed slices."""
+    features: int
+    """Rows in `features` of the committed slices."""
     images_per_second: float | None
     """Rate over the last ten minutes; None if no slice was committed in them."""
     seconds_left: float | None
@@ -61,22 +67,25 @@ def read_status(config: StatusConfig) -> Status:
         InputError: If there is no run there.
     """
     output = storage.resolve_uri(config.output)
-    summary = manifest.read_summary(output)
-    if summary is None:
+    manifest = open_manifest(output)
+    if manifest is None:
         raise InputError(f"{config.output}: no run there, or its manifest is still being written")
-    written = _list_receipts(output)
-    counts = receipts.count_rows(output, sorted(written))
+    committed = receipts.find_committed(manifest)
+    written = {number: at for number, at in _list_receipts(output).items() if number in committed}
+    counts = sum(receipts.count_rows(output, sorted(committed)).values(), RowCounts())
     rate = _measure_rate(written, counts.images, time.time())
-    left = summary.images - counts.images
+    left = manifest.summary.images - counts.images
     return Status(
         output=output,
-        slices=summary.slices,
-        slices_done=len(written),
-        images=summary.images,
+        slices=manifest.summary.slices,
+        slices_done=len(committed),
+        images=manifest.summary.images,
         images_done=counts.images,
         failed=counts.failed,
         errors=dict(counts.errors.most_common()),
         boxes=counts.boxes,
+        guesses=counts.guesses,
+        features=counts.features,
         images_per_second=rate,
         seconds_left=0.0 if left == 0 else left / rate if rate else None,
     )

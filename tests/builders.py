@@ -6,8 +6,8 @@ import contextlib
 import io
 import json
 import logging
+from dataclasses import replace
 from functools import cache
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -19,13 +19,19 @@ from PIL import Image
 from jobs.cli import dispatch
 from overfeat.checkpoint import CheckpointConfig, save_checkpoint
 from overfeat.scales import Canvas
-from pipelines import manifest, storage
+from pipelines import storage
 from pipelines.annotate.config import AnnotateConfig
+from pipelines.annotate.planning import (
+    list_images,
+    write_first_generation,
+    write_next_generation,
+)
 from pipelines.annotate.resolve import resolve_model
 from pipelines.annotate.settings import row_settings
 from pipelines.annotate.stages import StageConfig, detect_slice, read_slice, write_slice
 from pipelines.fingerprint import compute_fingerprint
-from pipelines.selection import SelectionCounts, select_images
+from pipelines.manifest import open_manifest
+from pipelines.receipts import count_rows, find_committed
 from pipelines.shards.samples import ObjectMetadata, Sample, SampleMetadata
 from pipelines.shards.writer import pack_shards
 from pipelines.tables import (
@@ -113,20 +119,13 @@ def make_config(root, *weights, **changes):
 
 def start_run(config, output):
     """Write the manifest, and say what the graph would tell the stages."""
-    counts = SelectionCounts()
-    found = select_images(
-        storage.resolve_uri(config.images), output=output, suffixes=config.suffixes, counts=counts
-    )
-    slices = manifest.cut_slices(
-        islice(found, config.limit), slice_size=config.slice_size, slice_bytes=config.slice_bytes
-    )
-    manifest.write_manifest(output, slices, count_skipped=lambda: counts.skipped)
+    write_first_generation(config, output, list_images(config, output), check=lambda: None)
     model = resolve_model(config, _fetch_once(config.weights))
     settings = row_settings(config, model, device="cpu", dtype="float32")
     return StageConfig(
         output=output,
         fingerprint=compute_fingerprint(settings),
-        generation=0,
+        lease=None,
         plans=model.plans,
         tasks=config.tasks,
         channels=None if model.features is None else model.features.channels,
@@ -153,10 +152,37 @@ def _fetch_once(weights):
 
 def annotate_without_ray(config, output, *, slices=None):
     """Do a run with the plain stage functions, slice after slice; some slices or all."""
-    stages, predictor = start_run(config, output), open_model(config)
-    for number in slices or range(manifest.read_summary(output).slices):
-        write_slice(detect_slice(read_slice(number, stages), predictor, stages), stages)
+    stages = start_run(config, output)
+    for number in slices or range(open_manifest(output).summary.slices):
+        do_slice(config, stages, number)
     return stages
+
+
+def read_numbered(number, stages):
+    """Read the images of a slice from where the manifest lists it now."""
+    return read_slice(open_manifest(stages.output).place_of(number), stages)
+
+
+def do_slice(config, stages, number=0):
+    """Take a slice through all stages."""
+    detected = detect_slice(read_numbered(number, stages), open_model(config), stages)
+    return write_slice(detected, stages)
+
+
+def look_again(config, output, *, update=True, retry_failed=False):
+    """Write the next generation of a finished run, if there is work."""
+    manifest = open_manifest(output)
+    asked = replace(config, update=update, retry_failed=retry_failed)
+    counts = count_rows(output, range(manifest.summary.slices))
+    return write_next_generation(asked, manifest, counts, check=lambda: None)
+
+
+def finish_without_ray(config, stages):
+    """Do the slices that are not committed; returns their summaries."""
+    manifest = open_manifest(stages.output)
+    left = set(range(manifest.summary.slices)) - find_committed(manifest)
+    tables = [do_slice(config, stages, number) for number in sorted(left)]
+    return [row for table in tables for row in table.to_pylist()]
 
 
 def put_receipt(root, number, counts):
@@ -169,7 +195,8 @@ def put_receipt(root, number, counts):
 
 def read_file(uri):
     """Read one Parquet file with the schema that stands in it."""
-    return pq.read_table(pa.BufferReader(storage.read_bytes(uri)))
+    # The files of tests are too small for threads, which cost more than they bring.
+    return pq.read_table(pa.BufferReader(storage.read_bytes(uri)), use_threads=False)
 
 
 def read_rows(output, table):

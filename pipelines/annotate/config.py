@@ -68,6 +68,10 @@ class AnnotateConfig:
     """Take the first images of the listing only."""
     dry_run: bool = False
     """Say how many images, bytes and slices there are and how long they take, and stop."""
+    update: bool = False
+    """List the images again: do new and changed ones, drop the rows of those that are gone."""
+    retry_failed: bool = False
+    """Do failed images again."""
     max_failed_ratio: float = 0.01
     """More failed images than this part of all make the exit code 3; 0 to 1."""
     wait_for_resources: float = 60.0

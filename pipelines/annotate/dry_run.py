@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 import ray
@@ -13,14 +12,15 @@ import torch
 
 from overfeat.member import Dtype
 from overfeat.views import PreparedImage
-from pipelines import manifest, storage
+from pipelines import storage
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.graph import resolve_device
+from pipelines.annotate.planning import list_images
 from pipelines.annotate.resolve import resolve_model
 from pipelines.cluster import join_cluster, place_workers
 from pipelines.errors import ImageError, InputError
 from pipelines.images import decode_image
-from pipelines.selection import SelectionCounts, select_images
+from pipelines.manifest import cut_slices
 from pipelines.storage import ObjectInfo
 from pipelines.weights import ModelFiles, fetch_model, open_predictor
 
@@ -62,24 +62,15 @@ def estimate(config: AnnotateConfig) -> Estimate:
     """
     files = fetch_model(config.weights)
     resolve_model(config, files)
-    counts = SelectionCounts()
-    found = islice(
-        select_images(
-            storage.resolve_uri(config.images),
-            output=storage.resolve_uri(config.output),
-            suffixes=config.suffixes,
-            counts=counts,
-        ),
-        config.limit,
-    )
+    listing = list_images(config, storage.resolve_uri(config.output))
     images = size = slices = 0
     first: list[ObjectInfo] = []
-    for infos in manifest.cut_slices(
-        found, slice_size=config.slice_size, slice_bytes=config.slice_bytes
+    for entries in cut_slices(
+        listing.images, slice_size=config.slice_size, slice_bytes=config.slice_bytes
     ):
-        first = first or infos[:_SAMPLE]
-        images, slices = images + len(infos), slices + 1
-        size += sum(info.size for info in infos)
+        first = first or [entry.info for entry in entries[:_SAMPLE]]
+        images, slices = images + len(entries), slices + 1
+        size += sum(entry.info.size for entry in entries)
     if not images:
         raise InputError(f"--images {config.images}: no image there")
     workers, measured, rate = _measure(config, files, first)
@@ -87,7 +78,7 @@ def estimate(config: AnnotateConfig) -> Estimate:
         images=images,
         size_bytes=size,
         slices=slices,
-        skipped=counts.skipped,
+        skipped=listing.counts.skipped,
         workers=workers,
         measured_images=measured,
         seconds=images / (rate * workers) if rate else None,

@@ -18,6 +18,7 @@ from overfeat.member import Dtype
 from pipelines.annotate.config import DtypeChoice
 from pipelines.annotate.stages import StageConfig, detect_slice, read_slice, write_slice
 from pipelines.cluster import Placement
+from pipelines.manifest import SlicePlace
 from pipelines.weights import ModelFiles, open_predictor
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def resolve_device(placement: Placement, dtype: DtypeChoice) -> tuple[str, Dtype
 
 
 def run_graph(
-    slices: Sequence[int],
+    slices: Sequence[SlicePlace],
     files: ModelFiles,
     config: StageConfig,
     *,
@@ -93,7 +94,7 @@ def run_graph(
     """Do slices until all are committed.
 
     Args:
-        slices: Their numbers, in the order in which they are dispatched.
+        slices: Where each is listed, in the order in which they are dispatched.
         files: The model.
         config: What the stages are told.
         placement: Where the detect actors run.

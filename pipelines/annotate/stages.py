@@ -1,6 +1,6 @@
 """What happens to a slice: read and decode, detect, write. Where it happens is not said here.
 
-    number -> READ table (pixels) -> DETECTED table (nested answers) -> objects, a SUMMARY row
+    place -> READ table (pixels) -> DETECTED table (nested answers) -> objects, a SUMMARY row
 
 Between the stages a slice is one Arrow table with one row per image, in the order of the manifest.
 """
@@ -20,15 +20,22 @@ from overfeat.predict_config import PredictConfig, Task
 from overfeat.predictor import Predictor
 from overfeat.views import PreparedImage, ViewPlan, prepare_image
 from pipelines import manifest, storage, tables
+from pipelines.annotate.kept import KeptRows
 from pipelines.annotate.rows import image_rows, nest_answers, task_rows
 from pipelines.errors import ImageError
 from pipelines.images import ImageLimits, decode_image
+from pipelines.lease import check_holder
+from pipelines.manifest import SlicePlace
 from pipelines.receipts import RowCounts
 from pipelines.storage import ObjectBytes, ObjectInfo
 
 _READ_COLUMNS: Final[dict[str, pa.DataType]] = {
     "slice": pa.int32(),
+    "generation": pa.int32(),
+    # Null in the one row of a slice that has lost all its images: Ray drops blocks of no rows.
     "image": pa.string(),
+    # False for an image whose rows are kept as they are.
+    "todo": pa.bool_(),
     "etag": pa.string(),
     "size": pa.int64(),
     "width": pa.int32(),
@@ -48,6 +55,7 @@ _PIXEL_COLUMNS: Final = ("pixels", "pixel_width")
 
 _SUMMARY_COLUMNS: Final[dict[str, pa.DataType]] = {
     "slice": pa.int32(),
+    "images_read": pa.int32(),
     "counts": pa.string(),
     "size_bytes": pa.int64(),
     "seconds": pa.string(),
@@ -66,8 +74,9 @@ class StageConfig:
     """The run."""
     fingerprint: str
     """Of the settings that decide the rows."""
-    generation: int
-    """Of the manifest."""
+    lease: str | None
+    """Id of the driver: a worker writes nothing for one that has been relieved. None without a
+    driver: the stages in plain Python."""
     plans: tuple[ViewPlan, ...]
     """How each network looks at images: they are shrunk to the largest view."""
     tasks: tuple[Task, ...]
@@ -80,32 +89,43 @@ class StageConfig:
     """What an image may cost."""
 
 
-def read_slice(number: int, config: StageConfig) -> pa.Table:
+def read_slice(place: SlicePlace, config: StageConfig) -> pa.Table:
     """Read, decode and shrink the images of a slice; one that fails keeps its row, with a reason.
 
     Args:
-        number: The slice.
-        config: Where the manifest is, and what images may cost.
+        place: Where the slice's images are listed.
+        config: Which run, and what images may cost.
 
     Returns:
-        A table of `READ_SCHEMA`.
+        A table of `READ_SCHEMA`: all images of the slice, those that are not to be done unread.
     """
-    infos = manifest.read_slice(config.output, number, generation=config.generation)
+    entries = manifest.read_slice(config.output, place)
+    infos = [entry.info for entry in entries if entry.todo]
+    rows: list[dict[str, object]] = [
+        {"image": entry.info.uri, "todo": entry.todo} for entry in entries
+    ] or [{"todo": False}]
     started = time.perf_counter()
     answers = storage.read_objects(infos, max_bytes=config.limits.max_bytes)
-    read_seconds = (time.perf_counter() - started) / len(infos)
+    read_seconds = (time.perf_counter() - started) / len(rows)
     started = time.perf_counter()
-    rows = [_decode(info, answer, config) for info, answer in zip(infos, answers, strict=True)]
-    decode_seconds = (time.perf_counter() - started) / len(infos)
-    times = {"read_seconds": read_seconds, "decode_seconds": decode_seconds}
-    return pa.Table.from_pylist([{"slice": number, **row, **times} for row in rows], READ_SCHEMA)
+    todo = (row for row in rows if row["todo"])
+    for row, info, answer in zip(todo, infos, answers, strict=True):
+        row.update(_decode(info, answer, config))
+    decode_seconds = (time.perf_counter() - started) / len(rows)
+    always = {
+        "slice": place.number,
+        "generation": place.generation,
+        "read_seconds": read_seconds,
+        "decode_seconds": decode_seconds,
+    }
+    return pa.Table.from_pylist([{**row, **always} for row in rows], READ_SCHEMA)
 
 
 def _decode(
     info: ObjectInfo, answer: ObjectBytes | ImageError, config: StageConfig
 ) -> dict[str, object]:
-    """Make the row of one image."""
-    row: dict[str, object] = {"image": info.uri, "etag": info.etag, "size": info.size}
+    """Make the columns of one image."""
+    row: dict[str, object] = {"etag": info.etag, "size": info.size}
     try:
         if isinstance(answer, ImageError):
             raise answer
@@ -170,22 +190,26 @@ def write_slice(table: pa.Table, config: StageConfig) -> pa.Table:
         A table of `SUMMARY_SCHEMA` with one row.
     """
     started = time.perf_counter()
-    number = table["slice"][0].as_py()
-    provenance = tables.Provenance(fingerprint=config.fingerprint, generation=config.generation)
+    number, generation = table["slice"][0].as_py(), table["generation"][0].as_py()
+    kept = KeptRows(config.output, number, table)
+    done = table.filter(table["todo"]) if generation else table
+    provenance = tables.Provenance(fingerprint=config.fingerprint, generation=generation)
     written: Counter[str] = Counter()
-    for name, rows in task_rows(table, config.tasks):
-        _put(config.output, name, number, tables.encode_table(rows, rows.schema, provenance))
+    for name, fresh in task_rows(done, config.tasks):
+        rows = kept.add_to(name, fresh)
+        _put(config, name, number, tables.encode_table(rows, rows.schema, provenance))
         written[name] = len(rows)
-    images = image_rows(table, config.fingerprint)
+    images = kept.add_to(tables.IMAGES, image_rows(done, config.fingerprint))
     counts = _count(images, written)
     receipt = tables.encode_table(images, tables.IMAGES_SCHEMA, provenance, counts=counts.encode())
-    _put(config.output, tables.IMAGES, number, receipt)
+    _put(config, tables.IMAGES, number, receipt)
     seconds = {stage: _sum(table, f"{stage}_seconds") for stage in STAGES[:-1]}
     seconds["write"] = time.perf_counter() - started
     row = {
         "slice": number,
+        "images_read": len(done),
         "counts": counts.encode(),
-        "size_bytes": int(_sum(table, "size")),
+        "size_bytes": int(_sum(done, "size")),
         "seconds": json.dumps(seconds),
     }
     return pa.Table.from_pylist([row], SUMMARY_SCHEMA)
@@ -202,9 +226,11 @@ def _count(images: pa.Table, written: Counter[str]) -> RowCounts:
     )
 
 
-def _put(output: str, table: str, number: int, data: bytes) -> None:
-    uri = storage.join_uri(output, table, tables.slice_name(number))
-    storage.write_bytes(uri, data, scratch=storage.join_uri(output, ".tmp"))
+def _put(config: StageConfig, table: str, number: int, data: bytes) -> None:
+    if config.lease is not None:
+        check_holder(config.output, config.lease)
+    uri = storage.join_uri(config.output, table, tables.slice_name(number))
+    storage.write_bytes(uri, data, scratch=storage.join_uri(config.output, ".tmp"))
 
 
 def _sum(table: pa.Table, column: str) -> float:

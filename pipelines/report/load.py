@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from pipelines import storage
 from pipelines.errors import ImageError, StorageError
-from pipelines.receipts import list_committed
+from pipelines.receipts import list_receipts
 from pipelines.report.choose import WITHOUT_LABEL, Candidate, Shortlist
 from pipelines.storage import ObjectBytes, ObjectInfo
 from pipelines.tables import BOXES, IMAGES, slice_name, slice_number
@@ -126,7 +126,7 @@ def tally_tables(output: str, *, max_images: int, score_threshold: float) -> Tal
         StorageError: a table cannot be read.
     """
     # Receipts first: a slice's boxes are there before its receipt, so none is missed between.
-    receipts = list_committed(output)
+    receipts = list_receipts(output)
     boxes = _list_boxes(output)
     tally = Tally(
         score_threshold=score_threshold,

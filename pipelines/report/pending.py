@@ -1,22 +1,11 @@
-"""Is the run finished? How many slices have no receipt, or that of an older update?
-
-The first generation is known from its summary; of later ones only the column of the slices' numbers
-is read, which is sorted and compresses to almost nothing.
-"""
+"""Is the run finished? How many slices have no receipt, or that of an older update?"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from pipelines import manifest, storage
-from pipelines.errors import StorageError
-
-_PART = re.compile(r".*/generation-(?P<generation>\d+)/part-\d+\.parquet")
+from pipelines.manifest import open_manifest
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,36 +41,8 @@ def count_pending(output: str, receipts: Mapping[int, int], n_ahead: int) -> Pen
     Raises:
         StorageError: the manifest cannot be read.
     """
-    summary = manifest.read_summary(output)
-    if summary is None:
+    manifest = open_manifest(output)
+    if manifest is None:
         return PendingSlices(n_planned=None, n_pending=0, n_ahead=n_ahead)
-    planned = dict.fromkeys(range(summary.slices), 0)
-    # A slice's manifest is the newest complete generation that lists it: later ones overwrite.
-    for generation, parts in sorted(_list_updates(output).items()):
-        planned.update(dict.fromkeys(_read_slices(parts), generation))
-    pending = [number for number in planned if receipts.get(number, -1) < planned[number]]
-    return PendingSlices(n_planned=len(planned), n_pending=len(pending), n_ahead=n_ahead)
-
-
-def _list_updates(output: str) -> dict[int, list[str]]:
-    """The parts of each complete generation after the first."""
-    uris = [info.uri for info in storage.iter_objects(storage.join_uri(output, "manifest"))]
-    complete = {uri.rpartition("/")[0] for uri in uris if uri.endswith(f"/{manifest.COMPLETE}")}
-    updates: dict[int, list[str]] = {}
-    for match in filter(None, map(_PART.fullmatch, uris)):
-        generation = int(match["generation"])
-        if generation and match[0].rpartition("/")[0] in complete:
-            updates.setdefault(generation, []).append(match[0])
-    return updates
-
-
-def _read_slices(parts: Iterable[str]) -> set[int]:
-    numbers: set[int] = set()
-    for uri in parts:
-        try:
-            with storage.open_range_reader(uri) as file:
-                table = pq.read_table(file, columns=["slice"])
-        except (pa.ArrowException, OSError) as error:
-            raise StorageError(f"{uri}: not a manifest of this program: {error}") from error
-        numbers.update(table["slice"].unique().to_numpy().tolist())
-    return numbers
+    pending = sum(receipts.get(place.number, -1) < place.generation for place in manifest.places)
+    return PendingSlices(n_planned=manifest.summary.slices, n_pending=pending, n_ahead=n_ahead)

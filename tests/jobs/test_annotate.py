@@ -13,6 +13,7 @@ import ray
 from jobs.annotate import describe
 from pipelines import storage
 from pipelines.annotate.run import AnnotateReport
+from pipelines.update import Changes
 from tests.builders import (
     annotate_flags,
     annotate_without_ray,
@@ -209,9 +210,9 @@ def test_the_command_starts_a_ray_of_its_own_and_ends_with_it(tmp_path, checkpoi
 
 def make_report(**changes):
     values = {
-        "output": "s3://b/out", "fingerprint": "f", "images": 1200, "failed": 3,
+        "output": "s3://b/out", "fingerprint": "f", "generation": 0, "images": 1200, "failed": 3,
         "errors": {"corrupt": 2, "changed": 1}, "boxes": 3456, "guesses": 0, "features": 0,
-        "images_read": 1000, "slices": 10, "slices_done": 8, "seconds": 100.0,
+        "changes": None, "images_read": 1000, "slices": 10, "slices_done": 8, "seconds": 100.0,
         "images_per_second": 10.0, "stage_seconds": {}, "failed_too_many": False,
     }  # fmt: skip
     return AnnotateReport(**values | changes)
@@ -233,4 +234,16 @@ def test_a_report_names_the_tables_that_have_rows():
 
 
 def test_a_run_that_was_done_says_that_nothing_was_read():
-    assert "read no image" in describe(make_report(images_read=0))
+    assert "read no image: every slice" in describe(make_report(images_read=0, slices_done=0))
+
+
+def test_an_update_says_what_it_found():
+    changes = Changes(added=1000, changed=2, vanished=1)
+    text = describe(make_report(changes=changes))
+    assert "\nupdate  1,000 new, 2 changed, 1 gone, 0 tried again\nimages" in text
+    assert "update" not in describe(make_report(changes=None))
+
+
+def test_an_update_that_only_dropped_rows_says_so():
+    report = make_report(changes=Changes(vanished=1), images_read=0, slices_done=1)
+    assert "read no image: only rows of images that are gone were dropped" in describe(report)

@@ -22,6 +22,7 @@ REQUIRED = {
     "demo": [],
     "annotate": ["--images", "in", "--output", "out"],
     "status": ["--output", "out"],
+    "compact": ["--output", "out", "--to", "copy"],
     "shards": ["--output", "out"],
     "train": ["--shards", "in", "--output", "out"],
     "evaluate": ["--shards", "in"],
@@ -86,8 +87,8 @@ def test_missing_flags_are_named(command):
 
 
 @pytest.mark.parametrize(
-    ("command", "code"), [("status", 2), ("report", 2), ("train", 2), ("evaluate", 2),
-                          ("import-weights", 2), ("annotate", 2)],
+    ("command", "code"), [("status", 2), ("compact", 2), ("report", 2), ("train", 2),
+                          ("evaluate", 2), ("import-weights", 2), ("annotate", 2)],
 )  # fmt: skip
 def test_a_missing_input_is_one_sentence_and_leaves_nothing(command, code, tmp_path):
     ended = run_command(command, *REQUIRED[command])

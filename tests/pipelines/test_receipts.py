@@ -5,11 +5,49 @@ from __future__ import annotations
 from collections import Counter
 
 import pyarrow as pa
+import pytest
 
 from pipelines import storage
-from pipelines.receipts import RowCounts, count_rows, list_committed
-from pipelines.tables import slice_name
+from pipelines.errors import StorageError
+from pipelines.manifest import open_manifest
+from pipelines.receipts import (
+    RowCounts,
+    count_rows,
+    find_committed,
+    list_failed,
+    list_receipts,
+)
+from pipelines.tables import IMAGES_SCHEMA, Provenance, encode_table, slice_name
 from tests.builders import put_receipt
+from tests.pipelines.manifest.written import (
+    CountedReads,
+    make_slices,
+    write_first,
+    write_later,
+)
+
+EXAMPLE = {
+    "slice": 0, "etag": "", "size": 0, "status": "ok", "n_boxes": 0, "truncated_boxes": False,
+    "labels": [], "scores": [], "fingerprint": "f",
+}  # fmt: skip
+
+
+def commit(root, number, *, generation, images="", failed=""):
+    """Write a receipt of some generation, with the rows of some images."""
+    rows = [EXAMPLE | {"image": image} for image in images]
+    rows += [EXAMPLE | {"image": x, "status": "error", "error_type": "corrupt"} for x in failed]
+    counts = RowCounts(images=len(rows), errors=Counter(corrupt=len(failed)))
+    data = encode_table(
+        pa.Table.from_pylist(rows, IMAGES_SCHEMA),
+        IMAGES_SCHEMA,
+        Provenance(fingerprint="f", generation=generation),
+        counts=counts.encode(),
+    )
+    storage.write_bytes(storage.join_uri(root, "images", slice_name(number)), data)
+
+
+def committed(root):
+    return find_committed(open_manifest(root))
 
 
 def test_a_slice_is_committed_once_its_receipt_is_there(store_root):
@@ -19,23 +57,127 @@ def test_a_slice_is_committed_once_its_receipt_is_there(store_root):
     storage.write_bytes(boxes, b"ahead of its receipt")
     for name in ("slice-000005.parquet.tmp", "notes.txt"):
         storage.write_bytes(storage.join_uri(store_root, "images", name), b"")
-    assert list_committed(store_root) == {0, 3}
+    assert list_receipts(store_root) == {0, 3}
 
 
 def test_nothing_is_committed_before_the_start(store_root):
-    assert list_committed(store_root) == set()
-    assert count_rows(store_root, []) == RowCounts()
+    write_first(store_root, make_slices("a", "b"))
+    assert list_receipts(store_root) == set()
+    assert committed(store_root) == set()
+    assert count_rows(store_root, []) == {}
 
 
-def test_receipts_add_up(store_root):
-    put_receipt(store_root, 0, RowCounts(images=4, boxes=9, errors=Counter(corrupt=1)))
-    put_receipt(store_root, 1, RowCounts(images=4, guesses=20, features=7))
-    put_receipt(store_root, 2, RowCounts(images=2, boxes=1, errors=Counter(corrupt=1, changed=1)))
-    total = count_rows(store_root, [0, 1, 2])
-    assert (total.images, total.boxes, total.failed) == (10, 10, 3)
+def test_of_the_first_generation_a_receipt_is_enough(store_root):
+    write_first(store_root, make_slices("a", "b", "c"))
+    for number in (0, 2):
+        commit(store_root, number, generation=0)
+    assert committed(store_root) == {0, 2}
+
+
+def test_a_slice_that_an_update_touched_needs_a_receipt_of_that_update(store_root):
+    write_first(store_root, make_slices("a", "b", "c", "d"))
+    write_later(store_root, 1, enumerate(make_slices("a", "b", "c")), slices_of_run=4)
+    write_later(store_root, 2, enumerate(make_slices("a", "b")), slices_of_run=4)
+    for number, generation in enumerate((1, 2, 1, 0)):
+        commit(store_root, number, generation=generation)
+    assert committed(store_root) == {1, 2, 3}
+
+
+def test_a_slice_that_an_update_added_is_committed_by_its_receipt(store_root):
+    write_first(store_root, make_slices("a"))
+    commit(store_root, 0, generation=0)
+    write_later(store_root, 1, [(1, make_slices("b")[0])])
+    assert committed(store_root) == {0}
+    commit(store_root, 1, generation=1)
+    assert committed(store_root) == {0, 1}
+
+
+def test_an_update_that_was_never_finished_undoes_nothing(store_root):
+    write_first(store_root, make_slices("a"))
+    commit(store_root, 0, generation=0)
+    write_later(store_root, 1, enumerate(make_slices("a")))
+    complete = storage.join_uri(store_root, "manifest", "generation-000001", "complete.json")
+    storage.delete([complete])
+    assert committed(store_root) == {0}
+
+
+def test_a_resume_costs_one_listing_and_opens_no_receipt(tmp_path, monkeypatch):
+    root = str(tmp_path)
+    write_first(root, make_slices(*"abcdefgh"))
+    for number in range(8):
+        commit(root, number, generation=0)
+    manifest = open_manifest(root)
+    counted = CountedReads(monkeypatch)
+    assert find_committed(manifest) == set(range(8))
+    assert [uri.rpartition("/")[2] for uri in counted.listed] == ["images"]
+    assert (counted.opened, counted.read) == ([], [])
+
+
+def test_after_an_update_the_receipts_of_the_touched_slices_alone_are_opened(tmp_path, monkeypatch):
+    root = str(tmp_path)
+    write_first(root, make_slices(*"abcdefgh"))
+    write_later(root, 1, list(enumerate(make_slices(*"abcdefgh")))[2:4], slices_of_run=9)
+    for number in range(8):
+        commit(root, number, generation=0)
+    manifest = open_manifest(root)
+    counted = CountedReads(monkeypatch)
+    assert find_committed(manifest) == {0, 1, 4, 5, 6, 7}
+    assert len(counted.listed) == 1
+    assert sorted(uri.rpartition("/")[2] for uri in counted.opened) == [
+        slice_name(2), slice_name(3),
+    ]  # fmt: skip
+    assert counted.read == []
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(100) + b"PAR1"])
+def test_a_damaged_receipt_is_named(tmp_path, content):
+    root = str(tmp_path)
+    write_first(root, make_slices("a"))
+    write_later(root, 1, enumerate(make_slices("a")))
+    storage.write_bytes(storage.join_uri(root, "images", slice_name(0)), content)
+    with pytest.raises(StorageError, match=r"images/slice-000000\.parquet: not a table"):
+        committed(root)
+    with pytest.raises(StorageError, match=r"images/slice-000000\.parquet: not a table"):
+        count_rows(root, [0])
+
+
+def test_rows_are_counted_slice_by_slice(store_root):
+    counts = {
+        0: RowCounts(images=4, boxes=9, errors=Counter(corrupt=1)),
+        1: RowCounts(images=4, guesses=20, features=7),
+        2: RowCounts(images=2, boxes=1, errors=Counter(corrupt=1, changed=1)),
+    }
+    for number, of_slice in counts.items():
+        put_receipt(store_root, number, of_slice)
+    assert count_rows(store_root, [0, 1, 2]) == counts
+    assert count_rows(store_root, {1}) == {1: counts[1]}
+
+
+def test_counts_add_up():
+    one = RowCounts(images=4, boxes=9, errors=Counter(corrupt=1))
+    other = RowCounts(images=6, guesses=20, features=7, errors=Counter(corrupt=1, changed=1))
+    total = sum([one, other], RowCounts())
+    assert (total.images, total.boxes, total.failed) == (10, 9, 3)
     assert (total.guesses, total.features) == (20, 7)
     assert total.errors == {"corrupt": 2, "changed": 1}
-    assert count_rows(store_root, [1]) == RowCounts(images=4, guesses=20, features=7)
+
+
+def test_failed_images_are_named_by_slice(store_root):
+    commit(store_root, 0, generation=0, images="ab", failed="cd")
+    commit(store_root, 1, generation=0, images="e")
+    commit(store_root, 2, generation=1, failed="f")
+    counts = count_rows(store_root, range(3))
+    assert list_failed(store_root, counts) == {0: {"c", "d"}, 2: {"f"}}
+
+
+def test_receipts_without_failed_images_are_not_read_for_names(tmp_path, monkeypatch):
+    root = str(tmp_path)
+    for number, failed in enumerate(("", "x", "")):
+        commit(root, number, generation=0, images="a", failed=failed)
+    counts = count_rows(root, range(3))
+    counted = CountedReads(monkeypatch)
+    assert list_failed(root, counts) == {1: {"x"}}
+    assert [uri.rpartition("/")[2] for uri in counted.read] == [slice_name(1)]
 
 
 def test_counts_are_read_as_they_were_written():
@@ -52,4 +194,4 @@ def test_the_rows_of_a_receipt_are_not_read(tmp_path):
     data = bytearray(sink.getvalue().to_pybytes())
     data[4 : len(data) // 2] = bytes(len(data) // 2 - 4)
     storage.write_bytes(str(tmp_path / "images" / slice_name(0)), bytes(data))
-    assert count_rows(str(tmp_path), [0]).images == 1
+    assert count_rows(str(tmp_path), [0])[0].images == 1

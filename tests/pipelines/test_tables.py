@@ -11,14 +11,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import storage, tables
+from pipelines.errors import StorageError
 from pipelines.tables import (
     BOXES_SCHEMA,
     GUESSES_SCHEMA,
     IMAGES_SCHEMA,
+    KEYS,
+    MANIFEST_SCHEMA,
+    TABLES,
+    UPDATE_SCHEMA,
     Provenance,
     encode_table,
     features_schema,
     read_notes,
+    read_table,
     slice_name,
     slice_number,
 )
@@ -40,6 +46,8 @@ x_max float, y_max float
 FEATURES_CONTRACT = """
 image string, scale int32, row int32, col int32, vector fixed_size_list<element: float>[128]
 """
+MANIFEST_CONTRACT = "slice int32, image string, size int64, etag string, mtime double"
+UPDATE_CONTRACT = f"{MANIFEST_CONTRACT}, todo bool"
 PROVENANCE = Provenance(fingerprint="0123456789abcdef", generation=7)
 BOX = {
     "image": "s3://b/x.jpg", "box": 0, "label_id": 1, "label": "bee", "score": 0.5, "evidence": 2.5,
@@ -63,6 +71,8 @@ def make_boxes(*rows):
         (BOXES_SCHEMA, BOXES_CONTRACT),
         (GUESSES_SCHEMA, GUESSES_CONTRACT),
         (features_schema(128), FEATURES_CONTRACT),
+        (MANIFEST_SCHEMA, MANIFEST_CONTRACT),
+        (UPDATE_SCHEMA, UPDATE_CONTRACT),
     ],
 )
 @pytest.mark.parametrize("source", ["code", "file"])
@@ -71,6 +81,26 @@ def test_columns_are_those_of_the_contract(schema, contract, source):
         empty = schema.empty_table()
         schema = pq.read_schema(pa.BufferReader(encode_table(empty, schema, PROVENANCE)))
     assert describe(schema) == " ".join(contract.split())
+
+
+def test_the_receipt_is_the_last_of_the_tables():
+    """Readers take a slice for done once it is there."""
+    assert TABLES[-1] == "images"
+    assert sorted(TABLES) == sorted(KEYS)
+
+
+@pytest.mark.parametrize(
+    ("table", "schema"),
+    [
+        ("images", IMAGES_SCHEMA),
+        ("boxes", BOXES_SCHEMA),
+        ("guesses", GUESSES_SCHEMA),
+        ("features", features_schema(8)),
+    ],
+)
+def test_every_table_is_keyed_by_its_first_columns_and_the_image_comes_first(table, schema):
+    assert KEYS[table][0] == "image"
+    assert tuple(schema.names[: len(KEYS[table])]) == KEYS[table]
 
 
 def test_a_file_is_compressed_with_zstd():
@@ -123,6 +153,47 @@ def test_the_metadata_say_where_a_file_belongs(store_root):
     assert read_notes(uri) == {
         "schema_version": "1", "fingerprint": "0123456789abcdef", "generation": "7", "counts": "{}",
     }  # fmt: skip
+
+
+def test_a_table_is_read_as_it_was_written(store_root):
+    uri = storage.join_uri(store_root, "x.parquet")
+    storage.write_bytes(uri, encode_table(make_boxes(BOX), BOXES_SCHEMA, PROVENANCE))
+    table = read_table(uri)
+    assert table.to_pylist() == [BOX]
+    assert table.schema.equals(BOXES_SCHEMA)
+    assert table.schema.metadata[b"generation"] == b"7"
+
+
+@pytest.mark.parametrize("read", [read_table, read_notes])
+def test_a_table_that_is_missing_is_named(store_root, read):
+    with pytest.raises(StorageError, match=r"x\.parquet: missing"):
+        read(storage.join_uri(store_root, "x.parquet"))
+
+
+@pytest.mark.parametrize("read", [read_table, read_notes])
+@pytest.mark.parametrize("damage", ["empty", "cut", "footer", "magic"])
+def test_a_table_that_is_damaged_is_named(tmp_path, read, damage):
+    data = encode_table(make_boxes(BOX), BOXES_SCHEMA, PROVENANCE)
+    footer = int.from_bytes(data[-8:-4], "little")
+    damaged = {
+        "empty": b"",
+        "cut": data[: len(data) // 2],
+        "footer": data[: -8 - footer] + b"\xff" * footer + data[-8:],
+        "magic": data[:-4] + b"RAP1",
+    }
+    path = tmp_path / "x.parquet"
+    path.write_bytes(damaged[damage])
+    with pytest.raises(StorageError, match=r"x\.parquet: not a table of this program"):
+        read(str(path))
+
+
+def test_a_table_whose_rows_are_damaged_is_named(tmp_path):
+    data = bytearray(encode_table(make_boxes(BOX), BOXES_SCHEMA, PROVENANCE))
+    data[4:200] = bytes(196)
+    path = tmp_path / "x.parquet"
+    path.write_bytes(data)
+    with pytest.raises(StorageError, match=r"x\.parquet: not a table of this program"):
+        read_table(str(path))
 
 
 def test_columns_come_in_the_order_of_the_contract_and_no_others():

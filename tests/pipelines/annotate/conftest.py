@@ -2,10 +2,25 @@ from __future__ import annotations
 
 import pytest
 
+from tests import builders
 from tests.builders import make_checkpoint
+from tests.pipelines.annotate.fake_model import FakeModel
+from tests.pipelines.annotate.plain_engine import install_plain_engine
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
     """The folder of a small checkpoint with random weights."""
     return make_checkpoint(tmp_path_factory.mktemp("checkpoint") / "weights")
+
+
+@pytest.fixture
+def fake_model(monkeypatch):
+    """Stages with a model that takes no time; its answers follow from an image's pixels alone."""
+    monkeypatch.setattr(builders, "open_model", lambda _: FakeModel())
+
+
+@pytest.fixture
+def plain_engine(monkeypatch):
+    """`annotate` in this process, without Ray, with a model that takes no time."""
+    install_plain_engine(monkeypatch, FakeModel())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-import numpy as np
 import pytest
 
-from overfeat.boxes import intersection_over_union
 from pipelines.fingerprint import RESULTS_VERSION
+from tests.pipelines.annotate.agreement import CORNERS, is_same_box
 from tests.pipelines.annotate.golden import PICTURES, ROWS, make_golden
 
 ADVICE = (
@@ -16,7 +15,6 @@ ADVICE = (
     "pipelines/fingerprint.py and run python -m tests.pipelines.annotate.golden; if not, mend it"
 )
 SCORES = {"score", "scores", "evidence"}
-CORNERS = ["x_min", "y_min", "x_max", "y_max"]
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +29,6 @@ def golden():
 
 def without_numbers(row):
     return {name: value for name, value in row.items() if name not in {*SCORES, *CORNERS}}
-
-
-def is_same_box(found, golden):
-    """Invariant 3: the same label, IoU 0.99, score within 1e-3."""
-    corners = [np.array([row[name] for name in CORNERS], np.float32) for row in (found, golden)]
-    return (
-        found["label"] == golden["label"]
-        and intersection_over_union(*corners) >= 0.99
-        and abs(found["score"] - golden["score"]) <= 1e-3
-        and abs(found["evidence"] - golden["evidence"]) <= 1e-2 * golden["evidence"]
-    )
 
 
 def test_the_golden_rows_are_of_this_version_of_the_results(golden):

@@ -9,12 +9,12 @@ from ray.data import DataContext
 
 from pipelines.annotate.graph import DetectActor
 from pipelines.annotate.run import annotate
-from pipelines.annotate.stages import read_slice
 from pipelines.weights import fetch_model
 from tests.builders import (
     annotate_without_ray,
     assert_same_rows,
     make_config,
+    read_numbered,
     start_run,
     write_pictures,
 )
@@ -57,6 +57,6 @@ def test_a_detect_actor_computes_on_the_threads_that_it_is_given(tmp_path, check
             fetch_model([checkpoint]), stages, device="cpu", dtype="float32", threads=2
         )
         assert torch.get_num_threads() == 2
-        assert actor(read_slice(0, stages)).num_rows == 1
+        assert actor(read_numbered(0, stages)).num_rows == 1
     finally:
         torch.set_num_threads(1)

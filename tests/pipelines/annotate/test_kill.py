@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import storage
-from pipelines.receipts import list_committed
+from pipelines.receipts import list_receipts
 from tests.builders import (
     annotate_flags,
     annotate_without_ray,
@@ -41,7 +41,7 @@ def kill_in_the_middle(config, log):
         )
     family = []
     try:
-        while len(committed := list_committed(config.output)) < 2:
+        while len(committed := list_receipts(config.output)) < 2:
             assert driver.poll() is None, log.read_text()
             if committed or not family:
                 family = find_family(driver.pid)
@@ -52,7 +52,7 @@ def kill_in_the_middle(config, log):
             os.killpg(driver.pid, signal.SIGKILL)
         kill_all([*family, *(child for one in family[1:] for child in find_family(one.pid)[1:])])
         driver.wait()
-    return len(list_committed(config.output))
+    return len(list_receipts(config.output))
 
 
 @pytest.mark.ray

@@ -21,7 +21,7 @@ from pipelines import manifest, storage
 from pipelines.annotate.run import annotate
 from pipelines.errors import StorageError
 from pipelines.images import ImageLimits, decode_image
-from pipelines.receipts import list_committed
+from pipelines.receipts import list_receipts
 from pipelines.tables import slice_name
 from tests.builders import (
     CLASSES,
@@ -129,8 +129,9 @@ def test_a_run_goes_on_where_it_stood(tmp_path, checkpoint):
     boxes = slice_name(4)
     shutil.copy(Path(plain, "boxes", slice_name(0)), Path(config.output, "boxes", boxes))
     for number in (0, 3):
-        for info in manifest.read_slice(config.output, number):
-            Path(info.uri).unlink()
+        place = manifest.open_manifest(config.output).place_of(number)
+        for entry in manifest.read_slice(config.output, place):
+            Path(entry.info.uri).unlink()
     report = annotate(config)
     assert (report.images, report.images_read, report.slices_done) == (10, 6, 3)
     assert report.failed == 0
@@ -147,10 +148,10 @@ def test_a_killed_detect_actor_costs_no_row(tmp_path, checkpoint):
 
     def kill_detect_actors():
         deadline = time.monotonic() + 60
-        while not list_committed(config.output) and time.monotonic() < deadline:
+        while not list_receipts(config.output) and time.monotonic() < deadline:
             time.sleep(0.01)
         actors = find_detect_actors(os.getpid())
-        at_kill.update(actors=len(actors), committed=len(list_committed(config.output)))
+        at_kill.update(actors=len(actors), committed=len(list_receipts(config.output)))
         kill_all(actors)
 
     killer = threading.Thread(target=kill_detect_actors)
@@ -234,7 +235,8 @@ def test_a_manifest_without_its_last_file_is_written_anew(tmp_path, checkpoint):
     Path(complete.parent, manifest.part_name(0)).write_bytes(b"half a part")
     assert annotate(config).images == 2
     assert complete.exists()
-    assert len(manifest.read_slice(config.output, 0)) == 2
+    (place,) = manifest.open_manifest(config.output).places
+    assert len(manifest.read_slice(config.output, place)) == 2
 
 
 def test_a_store_that_fails_in_a_worker_is_one_sentence(tmp_path, checkpoint):
@@ -247,4 +249,4 @@ def test_a_store_that_fails_in_a_worker_is_one_sentence(tmp_path, checkpoint):
     assert type(error.value) is StorageError
     assert "boxes/slice-000000.parquet" in str(error.value)
     assert "\n" not in str(error.value)
-    assert list_committed(config.output) == set()
+    assert list_receipts(config.output) == set()

@@ -50,6 +50,8 @@ CANNOT_CHANGE_A_ROW = {
     "workers": 2,
     "cpus_per_read": 0.25,
     "dry_run": True,
+    "update": True,
+    "retry_failed": True,
     "max_failed_ratio": 0.5,
     "wait_for_resources": 1.0,
     "address": "auto",

@@ -13,13 +13,14 @@ from PIL import ExifTags, Image
 
 from overfeat.predict_config import PredictConfig
 from pipelines import storage
-from pipelines.annotate.stages import READ_SCHEMA, detect_slice, read_slice, write_slice
+from pipelines.annotate.stages import READ_SCHEMA, detect_slice
 from pipelines.images import ImageLimits, decode_image
-from pipelines.receipts import RowCounts, list_committed
+from pipelines.receipts import RowCounts, list_receipts
 from pipelines.tables import BOXES_SCHEMA, IMAGES_SCHEMA, read_notes, slice_name
 from tests.builders import (
     CLASSES,
     annotate_without_ray,
+    do_slice,
     encode_picture,
     list_all,
     make_checkpoint,
@@ -27,6 +28,7 @@ from tests.builders import (
     make_picture,
     open_model,
     read_file,
+    read_numbered,
     read_rows,
     start_run,
     write_pictures,
@@ -56,10 +58,6 @@ def put(root, name, data):
     uri = storage.join_uri(root, name)
     storage.write_bytes(uri, data)
     return uri
-
-
-def do_slice(config, stages, number=0):
-    return write_slice(detect_slice(read_slice(number, stages), open_model(config), stages), stages)
 
 
 def name_of(uri):
@@ -279,7 +277,7 @@ def test_pixels_travel_no_larger_than_the_largest_scale_needs(tmp_path, checkpoi
     write_pictures(str(tmp_path / "in"), 4)
     config = make_config(str(tmp_path), checkpoint)
     stages = start_run(config, config.output)
-    table = read_slice(0, stages)
+    table = read_numbered(0, stages)
     assert table.schema.equals(READ_SCHEMA)
     sizes = [len(value) for value in table["pixels"].to_pylist()]
     shapes = zip(table["height"].to_pylist(), table["width"].to_pylist(), strict=True)
@@ -295,7 +293,7 @@ def test_slices_without_boxes_are_read_together_with_the_others(store_root, chec
     write_pictures(storage.join_uri(store_root, "in"), 4)
     config = make_config(store_root, checkpoint)
     annotate_without_ray(config, config.output)
-    assert list_committed(config.output) == {0, 1}
+    assert list_receipts(config.output) == {0, 1}
     first = storage.join_uri(config.output, "boxes", slice_name(0))
     assert read_file(first).num_rows == 0
     frame = pd.read_parquet(config.output + "/boxes")
@@ -350,7 +348,7 @@ def test_the_rows_survive_a_way_through_arrow_chunks(tmp_path, checkpoint):
     write_pictures(str(tmp_path / "in"), 4)
     config = make_config(str(tmp_path), checkpoint)
     stages = start_run(config, config.output)
-    table = read_slice(0, stages)
+    table = read_numbered(0, stages)
     chunked = pa.concat_tables([table.slice(0, 1), table.slice(1, 3)])
     model = open_model(config)
     one, other = (

@@ -11,7 +11,7 @@ from overfeat.merge import MERGES
 from overfeat.predict_config import PredictConfig
 from overfeat.scales import Canvas
 from pipelines import storage
-from pipelines.annotate.stages import detect_slice, read_slice, write_slice
+from pipelines.annotate.stages import detect_slice, write_slice
 from pipelines.images import decode_image
 from pipelines.receipts import RowCounts
 from pipelines.tables import GUESSES_SCHEMA, features_schema, read_notes, slice_name
@@ -22,6 +22,7 @@ from tests.builders import (
     make_config,
     open_model,
     read_file,
+    read_numbered,
     read_rows,
     start_run,
     write_pictures,
@@ -168,7 +169,7 @@ def test_the_receipt_is_written_after_every_other_table(tmp_path, checkpoint, mo
     write_pictures(str(tmp_path / "in"), 1)
     config = make_config(str(tmp_path), checkpoint, tasks=ALL_TASKS)
     stages = start_run(config, config.output)
-    detected = detect_slice(read_slice(0, stages), open_model(config), stages)
+    detected = detect_slice(read_numbered(0, stages), open_model(config), stages)
     written = []
     monkeypatch.setattr(storage, "write_bytes", lambda uri, *_, **__: written.append(uri))
     write_slice(detected, stages)
@@ -187,7 +188,7 @@ def test_all_answers_survive_a_way_through_arrow_chunks(tmp_path, checkpoint):
             output=str(tmp_path / name),
         )  # fmt: skip
         stages = start_run(config, config.output)
-        detected = detect_slice(read_slice(0, stages), open_model(config), stages)
+        detected = detect_slice(read_numbered(0, stages), open_model(config), stages)
         if name == "cut":
             parts = [detected.slice(2, 2), detected.slice(0, 2), detected.slice(2, 2)]
             detected = pa.concat_tables(parts).slice(2)
@@ -229,7 +230,7 @@ def test_pixels_travel_as_the_largest_view_of_any_member_needs_them(tmp_path, co
     # 300 x 280 pixels, third of the pictures; 281x317 is the second member's scale.
     for names, height, width in ((committee, 300, 280), (committee[:1], 245, 229)):
         config = make_config(str(tmp_path), *names, output=str(tmp_path / str(len(names))))
-        table = read_slice(0, start_run(config, config.output))
+        table = read_numbered(0, start_run(config, config.output))
         assert table["pixel_width"].to_pylist()[2] == width
         assert len(table["pixels"][2].as_py()) == height * width * 3
 

@@ -3,48 +3,31 @@
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 
 import pytest
 
 from pipelines import storage
-from pipelines.annotate.stages import detect_slice, read_slice, write_slice
+from pipelines.annotate.stages import detect_slice, write_slice
 from pipelines.errors import StorageError
-from pipelines.receipts import list_committed
+from pipelines.receipts import list_receipts
 from pipelines.tables import slice_name
 from tests.builders import (
     list_all,
     make_config,
     open_model,
     read_file,
+    read_numbered,
     read_rows,
     start_run,
     write_pictures,
 )
+from tests.pipelines.annotate.failing_writes import FailingWrites
 
 
 def write_all(detected, stages):
     for table in detected:
         write_slice(table, stages)
-
-
-class FailingWrites:
-    """Lets a number of writes pass, then fails one, before or after its object stands."""
-
-    def __init__(self, monkeypatch, *, failing, after):
-        self.failing, self.after = failing, after
-        self.calls = itertools.count()
-        self.write_bytes = storage.write_bytes
-        monkeypatch.setattr(storage, "write_bytes", self)
-
-    def __call__(self, uri, data, **options):
-        fails = next(self.calls) == self.failing
-        if fails and not self.after:
-            raise StorageError(f"{uri}: the store failed")
-        self.write_bytes(uri, data, **options)
-        if fails:
-            raise StorageError(f"{uri}: the answer got lost")
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -55,19 +38,19 @@ def test_a_write_that_fails_leaves_whole_objects_and_receipts_with_their_boxes(
     write_pictures(storage.join_uri(store_root, "in"), 4)
     config = make_config(store_root, checkpoint, slice_size=2)
     stages = start_run(config, config.output)
-    detected = [detect_slice(read_slice(n, stages), open_model(config), stages) for n in (0, 1)]
+    detected = [detect_slice(read_numbered(n, stages), open_model(config), stages) for n in (0, 1)]
     with monkeypatch.context() as patch:
         FailingWrites(patch, failing=failing, after=after)
         with pytest.raises(StorageError):
             write_all(detected, stages)
-    committed = list_committed(config.output)
+    committed = list_receipts(config.output)
     assert len(committed) == (failing + after) // 2
     for number in committed:
         for table in ("images", "boxes"):
             read_file(storage.join_uri(config.output, table, slice_name(number)))
     write_all(detected, stages)
     assert read_rows(config.output, "images").num_rows == 4
-    assert list_committed(config.output) == {0, 1}
+    assert list_receipts(config.output) == {0, 1}
     assert not [name for name in list_all(config.output) if name.endswith(".tmp")]
 
 
@@ -76,7 +59,7 @@ def test_a_full_disk_leaves_no_partial_object(tmp_path, checkpoint, monkeypatch,
     write_pictures(str(tmp_path / "in"), 2)
     config = make_config(str(tmp_path), checkpoint)
     stages = start_run(config, config.output)
-    detected = detect_slice(read_slice(0, stages), open_model(config), stages)
+    detected = detect_slice(read_numbered(0, stages), open_model(config), stages)
 
     def fail(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

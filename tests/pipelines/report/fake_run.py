@@ -6,19 +6,12 @@ import json
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 
-from pipelines import manifest
+from pipelines import manifest, storage
 from pipelines.storage import ObjectInfo
-from pipelines.tables import (
-    BOXES_SCHEMA,
-    IMAGES_SCHEMA,
-    MANIFEST_SCHEMA,
-    Provenance,
-    encode_table,
-    slice_name,
-)
+from pipelines.tables import BOXES_SCHEMA, IMAGES_SCHEMA, Provenance, encode_table, slice_name
+from tests.pipelines.manifest.written import write_first, write_later
 
 
 class FakeRun:
@@ -71,26 +64,23 @@ class FakeRun:
             if number not in without_receipts:
                 self._write_table("images", IMAGES_SCHEMA, self.images, number, generation)
         if with_manifest:
-            slices = [
-                [ObjectInfo(uri=row["image"]) for row in self._rows(self.images, number)]
-                for number in numbers
-            ]
-            manifest.write_manifest(str(self.output), slices, count_skipped=lambda: 0)
+            write_first(str(self.output), [infos for _, infos in self._list_slices(numbers)])
         return str(self.output)
 
     def write_update(self, generation, numbers, *, is_complete=True):
         """Write a later generation of the manifest, which lists all images of some slices."""
-        folder = self.output / "manifest" / f"generation-{generation:06d}"
-        folder.mkdir()
-        rows = [
-            {"slice": number, "image": row["image"], "size": 0, "etag": "", "mtime": 0.0}
+        output = str(self.output)
+        slices_of_run = manifest.read_summary(output).slices
+        write_later(output, generation, self._list_slices(numbers), slices_of_run=slices_of_run)
+        if not is_complete:
+            folder = manifest.generation_folder(output, generation)
+            storage.delete([storage.join_uri(folder, manifest.COMPLETE)])
+
+    def _list_slices(self, numbers):
+        return [
+            (number, [ObjectInfo(uri=row["image"]) for row in self._rows(self.images, number)])
             for number in numbers
-            for row in self._rows(self.images, number)
         ]
-        table = pa.Table.from_pylist(rows, MANIFEST_SCHEMA)
-        pq.write_table(table, folder / manifest.part_name(0))
-        if is_complete:
-            (folder / manifest.COMPLETE).write_text("{}")
 
     def write_json(self, name, content):
         """Write a file such as run.json."""

@@ -11,6 +11,8 @@ import pytest
 from pipelines import storage
 from pipelines.errors import InputError, StorageError
 from pipelines.report import ReportConfig, write_report
+from pipelines.storage import ObjectInfo
+from tests.pipelines.manifest.written import write_later
 from tests.pipelines.report.fake_run import FakeRun
 
 LOADING_ATTRIBUTES = {"src", "srcset", "href", "action", "poster", "data", "background", "style"}
@@ -238,6 +240,24 @@ def test_an_update_in_progress_is_not_called_finished(run):
     summary, page = make_page(output)
     assert summary.is_finished is False
     assert "1 of 2 slices to be done" in page.text
+
+
+def test_a_slice_that_an_update_adds_is_to_be_done(run):
+    run.add_ok("a.png", number=0)
+    output = run.write()
+    run.add_ok("b.png", number=1)
+    write_later(output, 1, [(1, [ObjectInfo(uri=str(run.bucket / "b.png"))])])
+    summary, page = make_page(output)
+    assert (summary.n_ok, summary.is_finished) == (1, False)
+    assert "1 of 2 slices to be done" in page.text
+
+
+def test_a_slice_done_for_a_later_update_than_the_last_that_lists_it_is_done(run):
+    """Never written so by a run, but no reason to call it unfinished."""
+    run.add_ok("a.png", number=0)
+    output = run.write(generation=2)
+    run.write_update(1, [0])
+    assert make_page(output)[0].is_finished is True
 
 
 def test_an_update_that_was_never_planned_to_the_end_does_not_count(run):

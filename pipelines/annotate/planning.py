@@ -1,0 +1,202 @@
+"""Which slices are to be done: the generations of the manifest, and what is left of them."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Final
+
+from pipelines import receipts, storage
+from pipelines.annotate.config import AnnotateConfig
+from pipelines.errors import InputError, PipelineError
+from pipelines.manifest import (
+    GenerationCounts,
+    Manifest,
+    ManifestSummary,
+    SlicePlace,
+    cut_slices,
+    open_manifest,
+    write_generation,
+)
+from pipelines.receipts import RowCounts
+from pipelines.selection import SelectionCounts, select_images
+from pipelines.storage import ObjectInfo
+from pipelines.update import Changes, write_update
+
+logger = logging.getLogger(__name__)
+
+_DISPATCH_SEED: Final = 2013
+"""Of the fixed order in which slices are dispatched, so that no prefix of a bucket is hammered."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listing:
+    """A run's images as they are listed now."""
+
+    images: Iterator[ObjectInfo]
+    """In the store's order or the list's."""
+    counts: SelectionCounts
+    """What was left out; complete once the iterator has ended."""
+
+
+def list_images(config: AnnotateConfig, output: str) -> Listing:
+    """List the images of a run; nothing is read before they are iterated.
+
+    Args:
+        config: What the user said.
+        output: The run, which is left out.
+
+    Returns:
+        The images.
+    """
+    counts = SelectionCounts()
+    found = select_images(
+        storage.resolve_uri(config.images), output=output, suffixes=config.suffixes, counts=counts
+    )
+    return Listing(images=islice(found, config.limit), counts=counts)
+
+
+def peek_images(config: AnnotateConfig, output: str) -> Listing:
+    """List the images of a run, and make sure that there is one before anything is written.
+
+    Args:
+        config: What the user said.
+        output: The run.
+
+    Returns:
+        The images, all of them.
+
+    Raises:
+        InputError: If there is none.
+    """
+    listing = list_images(config, output)
+    first = next(listing.images, None)
+    if first is None:
+        endings = " ".join(config.suffixes)
+        raise InputError(
+            f"--images {config.images}: no image there ({listing.counts.skipped} other objects); "
+            f"expected names that end in {endings}"
+        )
+    return Listing(images=chain([first], listing.images), counts=listing.counts)
+
+
+def write_first_generation(
+    config: AnnotateConfig, output: str, listing: Listing, check: Callable[[], None]
+) -> Manifest:
+    """Cut the images into slices and write them down.
+
+    Args:
+        config: How large a slice is.
+        output: The run.
+        listing: The images.
+        check: Raises if another driver has taken over.
+
+    Returns:
+        The manifest that stands.
+
+    Raises:
+        PipelineError: If it vanished while it was written.
+    """
+    slices = cut_slices(
+        listing.images, slice_size=config.slice_size, slice_bytes=config.slice_bytes
+    )
+
+    def sum_up(counts: GenerationCounts) -> ManifestSummary:
+        return ManifestSummary(
+            generation=0,
+            slices=counts.touched,
+            images=counts.images,
+            size_bytes=counts.size_bytes,
+            skipped=listing.counts.skipped,
+            touched=counts.touched,
+            todo=counts.todo,
+            parts=counts.parts,
+        )
+
+    write_generation(output, 0, enumerate(slices), sum_up=sum_up, check=check)
+    manifest = open_manifest(output)
+    if manifest is None:
+        raise PipelineError(f"{output}: its manifest vanished while it was written; start again")
+    summary = manifest.summary
+    logger.info("manifest: %s images in %s slices", f"{summary.images:,}", f"{summary.slices:,}")
+    return manifest
+
+
+def write_next_generation(
+    config: AnnotateConfig,
+    manifest: Manifest,
+    counts: dict[int, RowCounts],
+    check: Callable[[], None],
+) -> Changes:
+    """Look again, as `--update` and `--retry-failed` ask, and write down what there is to do.
+
+    Args:
+        config: What the user said.
+        manifest: Of the run, all of it committed.
+        counts: Rows of every slice.
+        check: Raises if another driver has taken over.
+
+    Returns:
+        What has changed.
+
+    Raises:
+        InputError: If no image is there any more.
+    """
+    failed = receipts.list_failed(manifest.output, counts) if config.retry_failed else {}
+    # An empty listing is a bucket that is not mounted rather than one whose images are all gone.
+    listing = peek_images(config, manifest.output) if config.update else None
+    changes = write_update(
+        manifest,
+        None if listing is None else listing.images,
+        failed,
+        slice_size=config.slice_size,
+        slice_bytes=config.slice_bytes,
+        count_skipped=lambda: 0 if listing is None else listing.counts.skipped,
+        check=check,
+    )
+    logger.info(
+        "since the last listing: %s new, %s changed, %s gone; %s failed images to try again",
+        *(f"{n:,}" for n in (changes.added, changes.changed, changes.vanished, changes.retried)),
+    )
+    return changes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pending:
+    """What is left of a run, and the rows of what is not."""
+
+    places: tuple[SlicePlace, ...]
+    """Slices to be done, in the order of their dispatch."""
+    committed: frozenset[int]
+    """The other slices."""
+    counts: Future[dict[int, RowCounts]]
+    """Rows of the committed slices, counted beside the work."""
+
+
+def find_pending(
+    manifest: Manifest, known: dict[int, RowCounts], counter: ThreadPoolExecutor
+) -> Pending:
+    """Find the slices that are not committed.
+
+    Args:
+        manifest: Of the run.
+        known: Rows of committed slices, as far as they are known.
+        counter: Counts the others.
+
+    Returns:
+        What is left.
+    """
+    committed = receipts.find_committed(manifest)
+    order = list(range(manifest.summary.slices))
+    random.Random(_DISPATCH_SEED).shuffle(order)
+    places = tuple(manifest.place_of(number) for number in order if number not in committed)
+    unknown = sorted(committed - known.keys())
+    return Pending(
+        places=places,
+        committed=frozenset(committed),
+        counts=counter.submit(receipts.count_rows, manifest.output, unknown),
+    )

@@ -1,0 +1,278 @@
+"""A finished run's tables as a few large files, laid out for queries; the run itself is untouched.
+
+    images/part-00000.parquet, boxes/part-00000.parquet, ..., run.json
+
+The rows are the same, in the order of the slices. Each file is written whole, `run.json` last: a
+copy that was cut short has none, and the same command makes it anew.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import receipts, storage
+from pipelines.errors import ImageError, InputError, StorageError
+from pipelines.manifest import Manifest, open_manifest, read_summary
+from pipelines.progress import Progress
+from pipelines.storage import ObjectInfo
+from pipelines.tables import RUN_FILE, TABLES, choose_dictionaries, decode_table, slice_name
+
+_GROUP_ROWS: Final = 131_072
+"""About as many rows in a row group: few enough to be skipped by its statistics (assumed)."""
+_GROUP_BYTES: Final = 64 * 2**20
+"""About as many bytes in a row group, uncompressed (assumed)."""
+_READ_FILES: Final = 64
+"""Slices read at once (assumed: hides an object store's latency)."""
+_READ_BYTES: Final = 64 * 2**20
+"""Where a table's slices are larger than a part of this, fewer are read at once."""
+_COPY_NAME: Final = re.compile(r"part-\d{5,}\.parquet")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompactConfig:
+    """Which run, and where its copy goes."""
+
+    output: str
+    """The run: a local path or a URI."""
+    to: str
+    """Folder for the copy: a local path or a URI."""
+    file_bytes: int = 256 * 2**20
+    """About how large a file becomes, in bytes."""
+
+    def __post_init__(self) -> None:
+        if self.file_bytes < 1:
+            raise InputError(f"--file-bytes: received {self.file_bytes}, expected at least 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompactReport:
+    """What was copied."""
+
+    to: str
+    """Where the copy is."""
+    rows: dict[str, int]
+    """Rows of each table."""
+    files: dict[str, int]
+    """Files of each table."""
+
+
+def compact(config: CompactConfig) -> CompactReport:
+    """Copy a finished run's tables as few large files.
+
+    Args:
+        config: Which run, and where to.
+
+    Returns:
+        What was copied.
+
+    Raises:
+        InputError: If there is no run, it is not finished, or the folder holds something else.
+        StorageError: If a store refused or failed for good, or the run was changed meanwhile.
+    """
+    output, to = storage.resolve_uri(config.output), storage.resolve_uri(config.to)
+    manifest = _open_finished(output)
+    storage.delete(_check_target(output, to))
+    run = storage.read_bytes(storage.join_uri(output, RUN_FILE))
+    rows, files = {}, {}
+    for table in TABLES:
+        sources = _list_files(output, table, manifest)
+        if sources:
+            rows[table], files[table] = _copy_table(
+                table, sources, to, manifest.summary.generation, config.file_bytes
+            )
+    # An update writes its manifest before it touches a slice.
+    if read_summary(output) != manifest.summary:
+        raise StorageError(f"{output}: an update began while it was copied; let it finish first")
+    storage.write_bytes(storage.join_uri(to, RUN_FILE), run, scratch=_scratch(to))
+    return CompactReport(to=to, rows=rows, files=files)
+
+
+def _open_finished(output: str) -> Manifest:
+    manifest = open_manifest(output)
+    if manifest is None:
+        raise InputError(f"--output {output}: no run there, or its manifest is still being written")
+    pending = manifest.summary.slices - len(receipts.find_committed(manifest))
+    if pending:
+        raise InputError(
+            f"--output {output}: {pending:,} of {manifest.summary.slices:,} slices are not "
+            "committed; finish the run first, by the command that began it"
+        )
+    return manifest
+
+
+def _check_target(output: str, to: str) -> list[str]:
+    """Refuse to mix a copy with the run or anything else; find what a copy cut short left there.
+
+    Raises:
+        InputError: If something else is there.
+    """
+    if f"{to.rstrip('/')}/".startswith(f"{output.rstrip('/')}/"):
+        raise InputError(f"--to {to}: lies inside the run; choose another folder")
+    if storage.exists(storage.join_uri(to, RUN_FILE)):
+        raise InputError(f"--to {to}: holds a {RUN_FILE} already; choose another folder")
+    left: list[str] = []
+    for table in TABLES:
+        for name in sorted(storage.list_names(storage.join_uri(to, table))):
+            if not _COPY_NAME.fullmatch(name):
+                raise InputError(f"--to {to}: {table}/{name} is there; choose another folder")
+            left.append(storage.join_uri(to, table, name))
+    return left
+
+
+def _list_files(output: str, table: str, manifest: Manifest) -> list[ObjectInfo]:
+    """The table's files in the order of the slices; none if the run has no such table.
+
+    Raises:
+        StorageError: If one of them is missing.
+    """
+    folder = storage.join_uri(output, table)
+    if not storage.list_names(folder):
+        return []
+    there = {info.uri.rsplit("/", 1)[-1]: info for info in storage.iter_objects(folder)}
+    names = [slice_name(number) for number in range(manifest.summary.slices)]
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise StorageError(f"{output}: {table}/{missing[0]} is missing; something deleted it")
+    return [there[name] for name in names]
+
+
+def _copy_table(
+    table: str, sources: Sequence[ObjectInfo], to: str, generation: int, file_bytes: int
+) -> tuple[int, int]:
+    """Copy one table; returns its rows and files."""
+    rows, files = 0, 0
+    with Progress(len(sources), unit=f"slices of {table}") as progress:
+        slices = _read_slices(sources, progress)
+        for file in _join_slices(slices, generation, file_bytes):
+            name = storage.join_uri(to, table, f"part-{files:05d}.parquet")
+            storage.write_bytes(name, file.finish(), scratch=_scratch(to))
+            rows += file.rows
+            files += 1
+    return rows, files
+
+
+def _read_slices(
+    sources: Sequence[ObjectInfo], progress: Progress
+) -> Iterator[tuple[pa.Table, int]]:
+    """Read tables in their order, several at once, with the bytes that each came from.
+
+    Raises:
+        StorageError: If one cannot be read, or is not what was listed.
+    """
+    for batch in _cut_batches(sources):
+        for info, answer in zip(batch, storage.read_objects(batch), strict=True):
+            if isinstance(answer, ImageError):
+                raise StorageError(f"{info.uri}: the table cannot be read: {answer}")
+            yield decode_table(info.uri, answer.data), len(answer.data)
+            progress.advance(1)
+
+
+def _cut_batches(sources: Sequence[ObjectInfo]) -> Iterator[list[ObjectInfo]]:
+    batch: list[ObjectInfo] = []
+    size = 0
+    for info in sources:
+        if batch and (len(batch) == _READ_FILES or size + info.size > _READ_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(info)
+        size += info.size
+    yield batch
+
+
+def _join_slices(
+    slices: Iterable[tuple[pa.Table, int]], generation: int, file_bytes: int
+) -> Iterator[_GrowingFile]:
+    """Join slices until their files are large enough."""
+    file: _GrowingFile | None = None
+    for table, size in slices:
+        file = file or _GrowingFile(table.schema, generation)
+        file.add(table, size)
+        if file.size >= file_bytes:
+            yield file
+            file = None
+    if file is not None:
+        yield file
+
+
+class _GrowingFile:
+    """A file while slices are put into it: in memory are its bytes so far and one row group."""
+
+    def __init__(self, schema: pa.Schema, generation: int) -> None:
+        """Begin a file.
+
+        Args:
+            schema: Of its slices, with the metadata of one.
+            generation: Of the run.
+        """
+        self.rows = 0
+        self._schema = schema.with_metadata(_describe(schema.metadata or {}, generation))
+        self._sink = pa.BufferOutputStream()
+        self._writer = pq.ParquetWriter(
+            self._sink,
+            self._schema,
+            compression="zstd",
+            use_dictionary=choose_dictionaries(schema),
+        )
+        self._group: list[pa.Table] = []
+        self._group_rows = 0
+        self._group_bytes = 0
+        self._group_file_bytes = 0
+
+    @property
+    def size(self) -> int:
+        """About as many bytes are in it."""
+        return self._sink.tell() + self._group_file_bytes
+
+    def add(self, table: pa.Table, size: int) -> None:
+        """Put a slice into it.
+
+        Args:
+            table: Its rows.
+            size: Bytes of the file that they came from.
+        """
+        self.rows += len(table)
+        self._group.append(table)
+        self._group_rows += len(table)
+        self._group_bytes += table.nbytes
+        self._group_file_bytes += size
+        if self._count_groups() >= 1:
+            self._write_group()
+
+    def finish(self) -> bytes:
+        """Write what is left.
+
+        Returns:
+            The file.
+        """
+        if self._group_rows:
+            self._write_group()
+        self._writer.close()
+        return self._sink.getvalue().to_pybytes()
+
+    def _count_groups(self) -> float:
+        return max(self._group_rows / _GROUP_ROWS, self._group_bytes / _GROUP_BYTES)
+
+    def _write_group(self) -> None:
+        # A slice of many features fills more than one.
+        groups = max(1, round(self._count_groups()))
+        joined = pa.concat_tables([self._schema.empty_table(), *self._group])
+        self._writer.write_table(joined, row_group_size=max(1, math.ceil(len(joined) / groups)))
+        self._group = []
+        self._group_rows = self._group_bytes = self._group_file_bytes = 0
+
+
+def _describe(metadata: Mapping[bytes, bytes], generation: int) -> dict[bytes, bytes]:
+    """What a slice's metadata say of the whole run: counts are of the slice alone."""
+    kept = {name: value for name, value in metadata.items() if name != b"counts"}
+    return {**kept, b"generation": str(generation).encode()}
+
+
+def _scratch(to: str) -> str:
+    return storage.join_uri(to, ".tmp")

@@ -1,0 +1,309 @@
+"""What has changed since the images were listed: the next generation of a run's manifest.
+
+The old listing is held as digests of names and versions, 29 bytes an image, and the new one is
+streamed, so that memory is bounded whatever the names. An image listed without size and etag counts
+as unchanged, for nothing tells that it is not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from pipelines import storage
+from pipelines.errors import PipelineError
+from pipelines.manifest import (
+    GenerationCounts,
+    Manifest,
+    ManifestEntry,
+    ManifestSummary,
+    cut_slices,
+    iter_slices,
+    iter_tables,
+    write_generation,
+)
+from pipelines.storage import ObjectInfo
+
+_CHUNK: Final = 65_536
+"""Images of the new listing that are compared at once."""
+_NAME_WORDS: Final = 2
+_WORD_BYTES: Final = 8
+_STATS: Final = 16
+"""Objects looked up at a time (assumed: hides an object store's latency)."""
+_Number = TypeVar("_Number", bound=np.generic)
+_VERSION_COLUMNS: Final[dict[str, pa.DataType]] = {
+    "place": pa.int64(),
+    "size": pa.int64(),
+    # Not `string`, which ends at 2 GiB.
+    "etag": pa.large_string(),
+    "mtime": pa.float64(),
+}
+_VERSION_SCHEMA: Final = pa.schema(_VERSION_COLUMNS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Changes:
+    """What an update or a retry asks for."""
+
+    added: int = 0
+    """Images that are new."""
+    changed: int = 0
+    """Images with another version than was listed."""
+    vanished: int = 0
+    """Images that are gone."""
+    retried: int = 0
+    """Failed images that are done again though they have not changed."""
+
+
+class Comparison:
+    """The images of a run's manifest, compared with a new listing or with the store."""
+
+    def __init__(
+        self, manifest: Manifest, failed: Mapping[int, set[str]], slices: Iterable[int] | None
+    ) -> None:
+        """Read the manifest.
+
+        Args:
+            manifest: Of the run, as it stands.
+            failed: Names of the failed images that are to be done again, by slice.
+            slices: Numbers of those that may change; None for all.
+        """
+        self._manifest = manifest
+        self._failed = failed
+        names, versions = [np.zeros((0, _NAME_WORDS), np.uint64)], [np.zeros(0, np.uint64)]
+        numbers = [np.zeros(0, np.int32)]
+        for _, table in iter_tables(manifest, slices):
+            images, sizes, etags = (_list(table, name) for name in ("image", "size", "etag"))
+            names.append(_digest_names(images))
+            versions.append(_digest_versions(sizes, etags))
+            numbers.append(table["slice"].to_numpy())
+        unsorted = _join(names)
+        order = np.argsort(unsorted[:, 0])
+        self._names = unsorted[order]
+        del unsorted
+        self._versions = _join(versions)[order]
+        self._slices = _join(numbers)[order]
+        self._seen = np.zeros(len(order), dtype=np.bool_)
+        self._found: list[pa.Table] = []
+        self._newer = _Versions([])
+        self._added = 0
+        self.old_size_bytes = 0
+        """Encoded bytes that the touched slices had before."""
+
+    def take_listing(self, images: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
+        """Compare a new listing, image by image.
+
+        Args:
+            images: In the order of the listing.
+
+        Yields:
+            The images that are new; the others are remembered.
+        """
+        stream = iter(images)
+        while chunk := list(itertools.islice(stream, _CHUNK)):
+            places = self._find([info.uri for info in chunk])
+            known = np.flatnonzero(places >= 0)
+            self._seen[places[known]] = True
+            # Against an unknown version nothing has changed.
+            compared = known[self._versions[places[known]] != 0]
+            self._remember(places[compared], [chunk[at] for at in compared])
+            self._added += len(chunk) - len(known)
+            yield from (chunk[at] for at in np.flatnonzero(places < 0))
+
+    def take_store(self) -> None:
+        """Look up the failed images alone; all others count as unchanged."""
+        self._seen[:] = True
+        names = sorted(itertools.chain.from_iterable(self._failed.values()))
+        with ThreadPoolExecutor(_STATS) as threads:
+            found = [info for info in threads.map(_look_up, names) if info is not None]
+        self._remember(self._find([info.uri for info in found]), found)
+
+    def touched_slices(self) -> Iterator[tuple[int, list[ManifestEntry]]]:
+        """Go through the slices that change; asked once the listing has ended.
+
+        Yields:
+            Number and images of each: the vanished ones left out, the new versions in place.
+        """
+        self._newer = _Versions(self._found)
+        changed = self._slices[self._newer.places]
+        vanished = self._slices[~self._seen]
+        failed = np.fromiter(self._failed, dtype=np.int32)
+        numbers = np.unique(np.concatenate([changed, vanished, failed]))
+        for place, entries in iter_slices(self._manifest, numbers.tolist()):
+            self.old_size_bytes += sum(entry.info.size for entry in entries)
+            yield place.number, self._renew(entries, self._failed.get(place.number, set()))
+
+    def count(self) -> Changes:
+        """Sum up; asked once the touched slices have ended.
+
+        Returns:
+            What there is to do.
+        """
+        failed = self._find([name for names in self._failed.values() for name in names])
+        retried = np.setdiff1d(failed[self._seen[failed]], self._newer.places)
+        return Changes(
+            added=self._added,
+            changed=len(self._newer.places),
+            vanished=int((~self._seen).sum()),
+            retried=len(retried),
+        )
+
+    def _find(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """Where known images stand; -1 for the others."""
+        wanted = _digest_names(names)
+        found = np.full(len(wanted), -1, dtype=np.int64)
+        left = np.arange(len(wanted))
+        at = np.searchsorted(self._names[:, 0], wanted[:, 0])
+        # Names of equal first words stand side by side; that there is a second one is rare.
+        while len(left := left[at < len(self._names)]):
+            at = at[at < len(self._names)]
+            same = self._names[at] == wanted[left]
+            is_found = same.all(axis=1)
+            found[left[is_found]] = at[is_found]
+            is_open = same[:, 0] & ~is_found
+            left, at = left[is_open], at[is_open] + 1
+        return found
+
+    def _remember(self, places: NDArray[np.int64], infos: Sequence[ObjectInfo]) -> None:
+        """Keep new versions, as Arrow: ten million Python objects would take four gigabytes."""
+        sizes, etags = [info.size for info in infos], [info.etag for info in infos]
+        versions = _digest_versions(sizes, etags)
+        is_newer = (versions != self._versions[places]) & (versions != 0)
+        mtimes = [info.mtime for info in infos]
+        table = pa.Table.from_pydict(
+            {"place": places, "size": sizes, "etag": etags, "mtime": mtimes}, _VERSION_SCHEMA
+        )
+        self._found.append(table.filter(pa.array(is_newer)))
+
+    def _renew(self, entries: Sequence[ManifestEntry], failed: Set[str]) -> list[ManifestEntry]:
+        """The images of a slice as they are now."""
+        infos = [entry.info for entry in entries]
+        places = self._find([info.uri for info in infos])
+        changed = self._newer.find(places, infos)
+        return [
+            ManifestEntry(changed.get(at, info), todo=at in changed or info.uri in failed)
+            for at, info in enumerate(infos)
+            if self._seen[places[at]]
+        ]
+
+
+class _Versions:
+    """New versions of known images, by their places."""
+
+    def __init__(self, found: list[pa.Table]) -> None:
+        """Sort what was found; the list is emptied, for it is as large as the whole."""
+        joined = pa.concat_tables([_VERSION_SCHEMA.empty_table(), *found])
+        found.clear()
+        self._rows = joined.sort_by("place").combine_chunks()
+        self.places = self._rows["place"].to_numpy()
+
+    def find(self, places: NDArray[np.int64], infos: Sequence[ObjectInfo]) -> dict[int, ObjectInfo]:
+        """The changed ones of these images, by their position among them."""
+        at = np.searchsorted(self.places, places)
+        is_inside = at < len(self.places)
+        hits = np.flatnonzero(is_inside)[self.places[at[is_inside]] == places[is_inside]]
+        rows = self._rows.take(pa.array(at[hits])).drop_columns("place").to_pylist()
+        return {
+            hit: ObjectInfo(uri=infos[hit].uri, **row)
+            for hit, row in zip(hits.tolist(), rows, strict=True)
+        }
+
+
+def write_update(
+    manifest: Manifest,
+    listing: Iterable[ObjectInfo] | None,
+    failed: Mapping[int, set[str]],
+    *,
+    slice_size: int,
+    slice_bytes: int,
+    count_skipped: Callable[[], int],
+    check: Callable[[], None],
+) -> Changes:
+    """Compare, and write the next generation if there is work.
+
+    Args:
+        manifest: Of the run, as it stands, all of it committed.
+        listing: The images as they are now; None to retry failed ones alone.
+        failed: Names of the failed images that are to be done again, by slice.
+        slice_size: Most images in a new slice.
+        slice_bytes: Most encoded bytes in a new slice, as listed.
+        count_skipped: Asked once the listing has ended.
+        check: Called before each object is written; raises if another driver has taken over.
+
+    Returns:
+        What changed; nothing was written if it is nothing.
+    """
+    before = manifest.summary
+    comparison = Comparison(manifest, failed, sorted(failed) if listing is None else None)
+
+    def slices() -> Iterator[tuple[int, list[ManifestEntry]]]:
+        if listing is None:
+            comparison.take_store()
+        else:
+            added = comparison.take_listing(listing)
+            new = cut_slices(added, slice_size=slice_size, slice_bytes=slice_bytes)
+            yield from enumerate(new, start=before.slices)
+        yield from comparison.touched_slices()
+
+    def sum_up(counts: GenerationCounts) -> ManifestSummary:
+        changes = comparison.count()
+        return ManifestSummary(
+            generation=before.generation + 1,
+            slices=max(before.slices, counts.slices),
+            images=before.images + changes.added - changes.vanished,
+            size_bytes=before.size_bytes + counts.size_bytes - comparison.old_size_bytes,
+            skipped=before.skipped if listing is None else count_skipped(),
+            touched=counts.touched,
+            todo=counts.todo,
+            parts=counts.parts,
+        )
+
+    write_generation(manifest.output, before.generation + 1, slices(), sum_up=sum_up, check=check)
+    return comparison.count()
+
+
+def _look_up(uri: str) -> ObjectInfo | None:
+    """One image as it is now; None if it is not there or cannot be asked for: reading says why."""
+    try:
+        return next((info for info in storage.iter_objects(uri) if info.uri == uri), None)
+    except PipelineError:
+        return None
+
+
+def _join(pieces: list[NDArray[_Number]]) -> NDArray[_Number]:
+    """Join arrays; the pieces are emptied, for they are as large as the whole."""
+    joined = np.concatenate(pieces)
+    pieces.clear()
+    return joined
+
+
+def _list(table: pa.Table, column: str) -> list[Any]:
+    return table[column].to_pylist()
+
+
+def _digest_names(names: Sequence[str]) -> NDArray[np.uint64]:
+    size = _NAME_WORDS * _WORD_BYTES
+    digests = (
+        hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=size).digest()
+        for name in names
+    )
+    return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, _NAME_WORDS)
+
+
+def _digest_versions(sizes: Sequence[int], etags: Sequence[str]) -> NDArray[np.uint64]:
+    """A number for size and etag; 0 where both are unknown."""
+    digests = (
+        hashlib.blake2b(f"{size} {etag}".encode(), digest_size=_WORD_BYTES).digest()
+        if size or etag
+        else bytes(_WORD_BYTES)
+        for size, etag in zip(sizes, etags, strict=True)
+    )
+    return np.frombuffer(b"".join(digests), dtype="<u8")

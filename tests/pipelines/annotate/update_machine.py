@@ -1,0 +1,344 @@
+"""A bucket that changes, runs that are killed, updates and retries: against a model of plain dicts.
+
+The program is the real `annotate` but for Ray and the network's arithmetic; time stands still for
+the disk (nothing is synced), and a kill is an exception that nothing catches, at any write.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+from PIL import Image
+
+from pipelines import lease, storage
+from pipelines.annotate import run, run_file
+from pipelines.errors import ImageError, ImageReason
+from pipelines.update import Changes
+from tests import builders
+from tests.builders import make_config, read_rows
+from tests.pipelines.annotate.fake_model import FakeModel, predict_one
+from tests.pipelines.annotate.plain_engine import install_plain_engine
+
+SLICE_SIZE = 3
+NAMES = [f"{letter}.png" for letter in "abcdefghijklmno"]
+_OK = "ok"
+
+
+class Killed(BaseException):
+    """The process ended here: nothing may catch it, and nothing that follows may reach the disk."""
+
+
+def draw_pixels(version):
+    """A picture of its own for each version of an image."""
+    return np.random.default_rng(version).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+
+
+class Bucket:
+    """The images: names and versions; a version is a number, negative for bytes that are no image.
+
+    Size and modification time, which tell versions apart, follow from the number.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.versions = {}
+        self.unreachable = set()
+        self._last = 0
+
+    def put(self, name, *, is_image=True):
+        self._last += 1
+        version = self._last if is_image else -self._last
+        path = Path(self.folder, name)
+        path.parent.mkdir(exist_ok=True)
+        if is_image:
+            Image.fromarray(draw_pixels(version)).save(path)
+        else:
+            path.write_bytes(b"no image")
+        os.utime(path, ns=(0, self._last * 10**9))
+        self.versions[name] = version
+
+    def remove(self, name):
+        Path(self.folder, name).unlink()
+        del self.versions[name]
+
+
+class Model:
+    """What the tables must hold."""
+
+    def __init__(self, bucket):
+        self.bucket = bucket
+        self.listed = {}
+        """Versions of the images as the manifest has them."""
+        self.todo = set()
+        """Images of the newest generation that no receipt has yet."""
+        self.rows = {}
+        """For each image with a row: its version if it is ok, else the reason."""
+        self.slices = {}
+        self.is_started = False
+
+    def outcome(self, name):
+        """What reading an image gives now."""
+        version = self.bucket.versions.get(name)
+        if name in self.bucket.unreachable:
+            return "unavailable"
+        if version is None:
+            return "not_found"
+        if version != self.listed[name]:
+            return "changed"
+        return version if version > 0 else "not_an_image"
+
+    def plan(self, *, update, retry_failed):
+        """What a generation that is begun now has to do: versions, images, and the report of it."""
+        now = self.bucket.versions
+        failed = {name for name, found in self.rows.items() if isinstance(found, str)}
+        compared = now.keys() & (self.listed.keys() if update else failed if retry_failed else ())
+        added = now.keys() - self.listed.keys() if update else set()
+        gone = self.listed.keys() - now.keys() if update else set()
+        changed = {name for name in compared if now[name] != self.listed[name]}
+        retried = failed - gone - changed if retry_failed else set()
+        listed = {name: version for name, version in self.listed.items() if name not in gone}
+        listed |= {name: now[name] for name in added | changed}
+        changes = Changes(
+            added=len(added), changed=len(changed), vanished=len(gone), retried=len(retried)
+        )
+        return listed, added | changed | retried, changes
+
+    def begin_first(self):
+        self.is_started = True
+        self.listed = dict(self.bucket.versions)
+        self.todo = set(self.listed)
+
+    def begin_next(self, *, update, retry_failed):
+        self.listed, self.todo, _ = self.plan(update=update, retry_failed=retry_failed)
+
+    def commit(self, number, names, outcomes):
+        """A receipt stands: its slice has the rows of these images, and of no other."""
+        for name in [name for name, slice_of in self.slices.items() if slice_of == number]:
+            if name not in names:
+                del self.slices[name], self.rows[name]
+        for name in names:
+            assert self.slices.setdefault(name, number) == number
+            if name in self.todo:
+                self.rows[name] = outcomes[name]
+        self.todo -= names
+
+
+class Invocation:
+    """One command under observation: what it reads and puts, until it is killed."""
+
+    def __init__(self, model, patch, *, config, kill_at, after):
+        self.model, self.config = model, config
+        self.left, self.after = kill_at, after
+        self.is_dead = False
+        self.outcomes = {}
+        self.changes = None
+        self._real = {name: getattr(storage, name) for name in _OBSERVED}
+        for name in _OBSERVED:
+            patch.setattr(storage, name, getattr(self, name))
+
+    def write_bytes(self, uri, data, **options):
+        self._guard(uri, lambda: self._real["write_bytes"](uri, data, **options), data)
+
+    def create_bytes(self, uri, data, **options):
+        create = self._real["create_bytes"]
+        if Path(uri).exists():
+            return create(uri, data, **options)
+        return self._guard(uri, lambda: create(uri, data, **options), data)
+
+    def delete(self, uris):
+        if not self.is_dead:
+            self._real["delete"](uris)
+
+    def read_objects(self, objects, **options):
+        names = [Path(info.uri).name for info in objects]
+        # No image is read twice in a generation, and none of a committed slice.
+        assert not self.outcomes.keys() & set(names)
+        assert set(names) <= self.model.todo, "an image was read that has its row"
+        self.outcomes |= {name: self.model.outcome(name) for name in names}
+        answers = self._real["read_objects"](objects, **options)
+        lost = ImageError(ImageReason.UNAVAILABLE, "the store did not answer")
+        unreachable = self.model.bucket.unreachable
+        return [
+            lost if name in unreachable else answer
+            for name, answer in zip(names, answers, strict=True)
+        ]
+
+    def _guard(self, uri, write, data):
+        """Write, or die before it or after it."""
+        if uri.endswith(lease.LEASE_FILE):
+            # The heartbeat's own thread writes it: when, is left to chance.
+            return None if self.is_dead else write()
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            self._die()
+        answer = write()
+        self._note(uri, data)
+        if self.left == 0:
+            self._die()
+        return answer
+
+    def _die(self):
+        self.is_dead = True
+        raise Killed
+
+    def _note(self, uri, data):
+        """Let the model follow what stands on disk now."""
+        path = Path(uri)
+        if path.name == "complete.json" and path.parent.name == "generation-000000":
+            self.model.begin_first()
+        elif path.name == "complete.json":
+            asked = {"update": self.config.update, "retry_failed": self.config.retry_failed}
+            self.changes = self.model.plan(**asked)[-1]
+            self.model.begin_next(**asked)
+            self.outcomes = {}
+        elif path.parent.name == "images":
+            images = pq.read_table(pa.BufferReader(data))["image"].to_pylist()
+            number = int(path.stem.removeprefix("slice-"))
+            self.model.commit(number, {Path(image).name for image in images}, self.outcomes)
+
+
+_OBSERVED = ("write_bytes", "create_bytes", "delete", "read_objects")
+
+steps = st.sampled_from(["put", "put", "put", "spoil", "remove", "remove first", "lose or mend"])
+changes = st.lists(st.tuples(steps, st.sampled_from(NAMES)), max_size=6)
+flags = st.sampled_from([(True, True), (True, False), (False, True), (False, False)])
+"""`--update` and `--retry-failed`."""
+
+
+class UpdateMachine(RuleBasedStateMachine):
+    """Change the bucket, run, kill; whenever a command has ended well, everything is checked."""
+
+    checkpoint = None
+    """Folder of a checkpoint: it decides no row here, but a run has one."""
+
+    def __init__(self):
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(os, "fsync", lambda _: None)
+        self.patch.setattr(storage, "supports_create_if_absent", lambda *_, **__: True)
+        self.patch.setattr(lease, "DEFAULT_TIMES", lease.LeaseTimes(heartbeat=0.01, lease=0.02))
+        # What takes long and is the same each time.
+        self.patch.setattr(run, "fetch_model", builders._fetch_once)
+        self.patch.setattr(run_file, "describe_versions", dict)
+        install_plain_engine(self.patch, FakeModel())
+        self.config = make_config(self.folder.name, self.checkpoint, slice_size=SLICE_SIZE)
+        self.bucket = Bucket(self.config.images)
+        self.model = Model(self.bucket)
+        for name in NAMES[::3]:
+            self.bucket.put(name)
+
+    def teardown(self):
+        self.patch.undo()
+        self.folder.cleanup()
+
+    # One rule, not several: hypothesis leaves out some of several in each example.
+    @rule(steps=changes, asked=flags, kill=st.none() | st.tuples(st.integers(1, 14), st.booleans()))
+    def change_and_run(self, steps, asked, kill):
+        """Images come, change, break and go; then a command ends well, or is killed at a write."""
+        for step, name in steps:
+            if step == "lose or mend":
+                self.bucket.unreachable ^= {name}
+            elif not step.startswith("remove"):
+                self.bucket.put(name, is_image=step == "put")
+            elif step == "remove":
+                self._remove([name])
+            else:
+                self._remove(sorted(self.bucket.versions)[:SLICE_SIZE])
+        kill_at, after = kill or (0, False)
+        self._invoke(*asked, kill_at=kill_at, after=after)
+
+    def _remove(self, names):
+        """The last image stays: an empty bucket is refused."""
+        for name in names:
+            if name in self.bucket.versions and len(self.bucket.versions) > 1:
+                self.bucket.remove(name)
+
+    def _invoke(self, update, retry_failed, *, kill_at, after):
+        config = replace(self.config, update=update, retry_failed=retry_failed)
+        with pytest.MonkeyPatch.context() as patch:
+            invocation = Invocation(self.model, patch, config=config, kill_at=kill_at, after=after)
+            try:
+                report = run.annotate(config)
+            except Killed:
+                self._check_tables_are_whole()
+            else:
+                self._check_report(report, invocation)
+                self._check_finished()
+
+    def _check_report(self, report, invocation):
+        found = self.model.rows.values()
+        reasons = Counter(found for found in found if isinstance(found, str))
+        assert report.images == len(self.model.rows)
+        assert report.errors == reasons
+        assert report.boxes == sum(len(boxes) for boxes in self._expected_boxes().values())
+        asked = {name: getattr(invocation.config, name) for name in ("update", "retry_failed")}
+        if not any(asked.values()):
+            assert report.changes is None
+        else:
+            assert report.changes == (invocation.changes or Changes())
+
+    def _check_finished(self):
+        """Every image of the manifest has one row, of the version that was done last."""
+        assert not self.model.todo
+        assert self.model.rows.keys() == self.model.listed.keys()
+        images = read_rows(self.config.output, "images").to_pylist()
+        found = {Path(row["image"]).name: row for row in images}
+        assert len(found) == len(images)
+        assert found.keys() == self.model.rows.keys()
+        expected_boxes = self._expected_boxes()
+        for name, row in found.items():
+            self._check_row(row, self.model.rows[name], len(expected_boxes.get(name, ())))
+            assert row["slice"] == self.model.slices[name]
+        assert self._found_boxes() == expected_boxes
+
+    def _check_row(self, row, outcome, n_boxes):
+        is_ok = not isinstance(outcome, str)
+        assert (row["status"], row["error_type"]) == ((_OK, None) if is_ok else ("error", outcome))
+        assert row["n_boxes"] == n_boxes
+        if is_ok:
+            best = predict_one(draw_pixels(outcome)).classification
+            assert (row["labels"], row["scores"]) == (list(best.labels), best.scores.tolist())
+            assert (row["height"], row["width"]) == (6, 8)
+        else:
+            assert (row["labels"], row["scores"]) == ([], [])
+
+    def _expected_boxes(self):
+        """Score and corners of the boxes of each image that is ok and has some."""
+        boxes = {}
+        for name, outcome in self.model.rows.items():
+            if not isinstance(outcome, str):
+                found = predict_one(draw_pixels(outcome)).detections
+                corners = zip(found.scores.tolist(), found.boxes_xyxy.tolist(), strict=True)
+                boxes[name] = [(score, *box) for score, box in corners]
+        return {name: found for name, found in boxes.items() if found}
+
+    def _found_boxes(self):
+        boxes = {}
+        columns = ("score", "x_min", "y_min", "x_max", "y_max")
+        for row in read_rows(self.config.output, "boxes").to_pylist():
+            found = boxes.setdefault(Path(row["image"]).name, [])
+            assert row["box"] == len(found)
+            found.append(tuple(row[column] for column in columns))
+        return boxes
+
+    def _check_tables_are_whole(self):
+        """Also after a kill no image stands twice in a table."""
+        for table, keys in (("images", ["image"]), ("boxes", ["image", "box"])):
+            if storage.list_names(storage.join_uri(self.config.output, table)):
+                rows = [tuple(row.values()) for row in _select(self.config.output, table, keys)]
+                assert len(rows) == len(set(rows))
+
+
+def _select(output, table, columns):
+    return read_rows(output, table).select(columns).to_pylist()
