@@ -199,18 +199,21 @@ class _Versions:
     """New versions of known images, by their places."""
 
     def __init__(self, found: list[pa.Table]) -> None:
-        """Sort what was found; the list is emptied, for it is as large as the whole."""
+        """Join what was found; the list is emptied, for it is as large as the whole."""
         joined = pa.concat_tables([_VERSION_SCHEMA.empty_table(), *found])
         found.clear()
-        self._rows = joined.sort_by("place").combine_chunks()
-        self.places = self._rows["place"].to_numpy()
+        places = joined["place"].to_numpy()
+        # Sorting the rows themselves would hold them three times.
+        self._order = np.argsort(places)
+        self.places = places[self._order]
+        self._rows = joined.drop_columns("place").combine_chunks()
 
     def find(self, places: NDArray[np.int64], infos: Sequence[ObjectInfo]) -> dict[int, ObjectInfo]:
         """The changed ones of these images, by their position among them."""
         at = np.searchsorted(self.places, places)
         is_inside = at < len(self.places)
         hits = np.flatnonzero(is_inside)[self.places[at[is_inside]] == places[is_inside]]
-        rows = self._rows.take(pa.array(at[hits])).drop_columns("place").to_pylist()
+        rows = self._rows.take(pa.array(self._order[at[hits]])).to_pylist()
         return {
             hit: ObjectInfo(uri=infos[hit].uri, **row)
             for hit, row in zip(hits.tolist(), rows, strict=True)
