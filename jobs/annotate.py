@@ -86,10 +86,13 @@ def _describe_changes(changes: Changes) -> str:
 
 
 def _describe_tables(report: AnnotateReport) -> list[str]:
-    """Rows of the tables beside `images` that have any; boxes if none has."""
-    counts = {"boxes": report.boxes, "guesses": report.guesses, "features": report.features}
-    filled = {name: count for name, count in counts.items() if count} or {"boxes": 0}
-    return [f"{name:<8}{count:>10,}" for name, count in filled.items()]
+    """Rows of the tables that were asked for beside `images`."""
+    counts = {
+        "detect": f"boxes   {report.boxes:>10,}",
+        "localize": f"guesses {report.guesses:>10,}",
+        "features": f"features{report.features:>10,}",
+    }
+    return [line for task, line in counts.items() if task in report.tasks]
 
 
 main = make_main(AnnotateConfig, run, name="annotate", description=__doc__)

@@ -90,6 +90,8 @@ MANIFEST_SCHEMA: Final = pa.schema(
         _required("size", pa.int64()),
         _required("etag", pa.string()),
         _required("mtime", pa.float64()),
+        # Of members of tars: what makes the manifest their index. Null for whole objects.
+        pa.field("offset", pa.int64()),
     ]
 )
 
@@ -137,29 +139,31 @@ class Provenance:
     """Of the manifest that the slice was done for."""
 
 
-def slice_name(number: int) -> str:
-    """Name the object of a slice, the same in every table.
+def slice_name(number: int, suffix: str = ".parquet") -> str:
+    """Name an object of a slice, the same in every folder and every attempt.
 
     Args:
-        number: The slice.
+        number: The slice's number.
+        suffix: Ending that says what kind of object it is.
 
     Returns:
         Such as `slice-000000.parquet`.
     """
-    return f"slice-{number:06d}.parquet"
+    return f"slice-{number:06d}{suffix}"
 
 
-def slice_number(name: str) -> int | None:
+def slice_number(name: str, suffix: str = ".parquet") -> int | None:
     """Read the slice's number from an object's name: the inverse of `slice_name`.
 
     Args:
-        name: Without folder.
+        name: Name without its folder.
+        suffix: Ending that it must have.
 
     Returns:
-        The number, or None if it is not a slice's object.
+        The number; None for another object.
     """
-    digits = name.removeprefix("slice-").removesuffix(".parquet")
-    is_slice = digits.isdecimal() and name == slice_name(int(digits))
+    digits = name.removeprefix("slice-").removesuffix(suffix)
+    is_slice = digits.isdecimal() and name == slice_name(int(digits), suffix)
     return int(digits) if is_slice else None
 
 

@@ -131,6 +131,7 @@ def start_run(config, output):
         channels=None if model.features is None else model.features.channels,
         predict=config.predict_config(),
         limits=config.image_limits(),
+        image_timeout=config.image_timeout,
     )
 
 
@@ -158,9 +159,9 @@ def annotate_without_ray(config, output, *, slices=None):
     return stages
 
 
-def read_numbered(number, stages):
+def read_numbered(number, stages, **options):
     """Read the images of a slice from where the manifest lists it now."""
-    return read_slice(open_manifest(stages.output).place_of(number), stages)
+    return read_slice(open_manifest(stages.output).place_of(number), stages, **options)
 
 
 def do_slice(config, stages, number=0):

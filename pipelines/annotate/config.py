@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Final, Literal
 
+from overfeat.detection import MergedClasses
 from overfeat.features import FeatureConfig, Pool
 from overfeat.geometry import Stride
 from overfeat.merge import MERGES, Method
@@ -17,6 +18,13 @@ from pipelines.images import IMAGE_SUFFIXES, ImageLimits
 
 DtypeChoice = Literal["auto", "float32", "bfloat16", "float16"]
 """`auto` is bfloat16 on a GPU and float32 on a CPU."""
+
+
+_FLAGS_OF_A_TASK: Final = {
+    "detect": ("merge", "merged_classes"),
+    "features": ("feature_layer", "feature_pool"),
+}
+"""What says nothing without its task, so that it is not quietly ignored."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +55,8 @@ class AnnotateConfig:
     """Boxes kept per image."""
     merge: Method = "greedy"
     """How detection makes few boxes of many; localization always merges greedily."""
+    merged_classes: MergedClasses = "each"
+    """Whether only boxes of one class are merged, or boxes of any."""
     feature_layer: str | None = None
     """Layer of the features: a name (fc7 before its ReLU, fc7_relu after it) or its number in the
     2014 program; by default the last hidden layer before its ReLU."""
@@ -84,6 +94,9 @@ class AnnotateConfig:
     """Encoded size above which an image is an error row, in bytes."""
     max_frames: int = ImageLimits().max_frames
     """Frames above which an animation is an error row."""
+    image_timeout: float = 60.0
+    """Seconds after which an image that is still being decoded is an error row; no image that is
+    worth its row needs more than a few."""
     address: str | None = None
     """Ray cluster to use; the one of the job or RAY_ADDRESS, or else one on this machine."""
 
@@ -97,25 +110,28 @@ class AnnotateConfig:
             raise InputError(
                 f"--max-failed-ratio: received {self.max_failed_ratio}, expected from 0 to 1"
             )
-        for name in ("cpus_per_read", "wait_for_resources"):
+        for name in ("cpus_per_read", "wait_for_resources", "image_timeout"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise InputError(f"--{_flag(name)}: received {value}, expected a number above 0")
         for name in ("weights", "tasks", "suffixes"):
             if not getattr(self, name):
                 raise InputError(f"--{name}: received none, expected at least one")
-        self._check_features()
+        self._check_tasks()
         try:
             self.predict_config()
         except ValueError as error:
             raise InputError(str(error)) from error
 
-    def _check_features(self) -> None:
-        if "features" not in self.tasks and self.feature_layer is not None:
-            raise InputError(
-                f"--feature-layer: received {self.feature_layer!r} without the task features; "
-                "add it to --tasks, or drop the flag"
-            )
+    def _check_tasks(self) -> None:
+        for task, names in _FLAGS_OF_A_TASK.items():
+            for name in names:
+                value = getattr(self, name)
+                if task not in self.tasks and value != _default(name):
+                    raise InputError(
+                        f"--{_flag(name)}: received {value!r} without the task {task}; "
+                        "add it to --tasks, or drop the flag"
+                    )
         if "features" in self.tasks and len(self.weights) > 1:
             raise InputError(
                 f"--tasks features: received {len(self.weights)} checkpoints, and a committee has "
@@ -137,6 +153,7 @@ class AnnotateConfig:
             score_threshold=self.score_threshold,
             max_boxes=self.max_boxes,
             merge=MERGES[self.merge](),
+            merged_classes=self.merged_classes,
             features=FeatureConfig(
                 layer=int(layer) if layer is not None and layer.isdecimal() else layer,
                 pool=self.feature_pool,
@@ -152,6 +169,10 @@ class AnnotateConfig:
         return ImageLimits(
             max_pixels=self.max_pixels, max_bytes=self.max_bytes, max_frames=self.max_frames
         )
+
+
+def _default(name: str) -> object:
+    return next(field.default for field in fields(AnnotateConfig) if field.name == name)
 
 
 def _flag(name: str) -> str:

@@ -15,11 +15,11 @@ from overfeat.views import PreparedImage
 from pipelines import storage
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.graph import resolve_device
-from pipelines.annotate.planning import list_images
+from pipelines.annotate.planning import explain_nothing, list_images
 from pipelines.annotate.resolve import resolve_model
 from pipelines.cluster import join_cluster, place_workers
-from pipelines.errors import ImageError, InputError
-from pipelines.images import decode_image
+from pipelines.errors import ImageError
+from pipelines.images import decode_image_within
 from pipelines.manifest import cut_slices
 from pipelines.storage import ObjectInfo
 from pipelines.weights import ModelFiles, fetch_model, open_predictor
@@ -72,7 +72,7 @@ def estimate(config: AnnotateConfig) -> Estimate:
         images, slices = images + len(entries), slices + 1
         size += sum(entry.info.size for entry in entries)
     if not images:
-        raise InputError(f"--images {config.images}: no image there")
+        raise explain_nothing(config, listing.counts)
     workers, measured, rate = _measure(config, files, first)
     return Estimate(
         images=images,
@@ -114,7 +114,7 @@ def _time_images(
     """Read, decode and detect some images; returns how many could be, and the seconds it took."""
     torch.set_num_threads(config.threads)
     predictor = open_predictor(files, device=device, dtype=dtype)
-    predict = config.predict_config()
+    predict, limits = config.predict_config(), config.image_limits()
 
     def once() -> int:
         images: list[PreparedImage] = []
@@ -122,7 +122,7 @@ def _time_images(
             if isinstance(answer, ImageError):
                 continue
             try:
-                pixels = decode_image(answer.data, config.image_limits())
+                pixels = decode_image_within(answer.data, limits, config.image_timeout)
             except ImageError:
                 continue
             images.append(predictor.prepare(pixels, predict))

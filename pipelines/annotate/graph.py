@@ -7,16 +7,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import ray
 import torch
 from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from overfeat.member import Dtype
+from pipelines.annotate.attempts import (
+    DECODE_APART_FROM,
+    REHEARSE_FROM,
+    Attempts,
+    Start,
+    note_start,
+)
 from pipelines.annotate.config import DtypeChoice
-from pipelines.annotate.stages import StageConfig, detect_slice, read_slice, write_slice
+from pipelines.annotate.rehearsal import Rehearsal
+from pipelines.annotate.stages import (
+    StageConfig,
+    detect_slice,
+    read_slice,
+    rehearse_slice,
+    write_slice,
+)
 from pipelines.cluster import Placement
 from pipelines.manifest import SlicePlace
 from pipelines.weights import ModelFiles, open_predictor
@@ -30,6 +46,23 @@ _BLOCK_BYTES = 8 * 2**30
 """Above any slice: Ray Data splits a block that is larger than its target."""
 
 
+class _StartCounter:
+    """The one `Attempts` of a run, asked by all workers."""
+
+    def __init__(self, output: str) -> None:
+        # On the driver's node: the counts need not outlive the driver.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        remote = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts)
+        self._attempts: Any = remote.options(scheduling_strategy=here).remote(output)
+        self._output = output
+
+    def begin(self, number: int, stage: str) -> int:
+        """Count a start of a slice, and leave a note if it is not the first; says which it is."""
+        start: Start = ray.get(self._attempts.start.remote(number, stage))
+        note_start(self._output, number, start)
+        return start.attempt
+
+
 class DetectActor:
     """One process with the model in its memory, pinned to its GPU or its CPU threads."""
 
@@ -37,6 +70,7 @@ class DetectActor:
         self,
         files: ObjectRef[ModelFiles],
         config: StageConfig,
+        counter: _StartCounter,
         *,
         device: str,
         dtype: Dtype,
@@ -45,7 +79,17 @@ class DetectActor:
         # Ray sets one thread per reserved CPU; the results' last bits depend on the number.
         torch.set_num_threads(threads)
         self.config = config
+        self.counter = counter
+        self.files = files
         self.predictor = open_predictor(ray.get(files), device=device, dtype=dtype)
+        self.rehearse = partial(
+            Rehearsal,
+            predict=config.predict,
+            tasks=config.tasks,
+            device=device,
+            dtype=dtype,
+            threads=threads,
+        )
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Detect on one slice.
@@ -56,6 +100,10 @@ class DetectActor:
         Returns:
             The rows without their pixels, and with the model's answers.
         """
+        number = table["slice"][0].as_py()
+        if self.counter.begin(number, "detect") >= REHEARSE_FROM:
+            with self.rehearse(ray.get(self.files)) as rehearse:
+                table = rehearse_slice(table, rehearse)
         return detect_slice(table, self.predictor, self.config)
 
 
@@ -108,12 +156,17 @@ def run_graph(
     """
     _set_context()
 
+    counter = _StartCounter(config.output)
+
     def read(block: pa.Table) -> pa.Table:
         # One row a block: were blocks ever joined, a slice would be lost here.
-        (place,) = block["id"].to_numpy()
-        return read_slice(slices[place], config)
+        (index,) = block["id"].to_numpy()
+        place = slices[index]
+        attempt = counter.begin(place.number, "read")
+        return read_slice(place, config, apart=attempt >= DECODE_APART_FROM)
 
     def write(block: pa.Table) -> pa.Table:
+        counter.begin(block["slice"][0].as_py(), "write")
         return write_slice(block, config)
 
     blocks = ray.data.range(len(slices), override_num_blocks=len(slices))
@@ -124,7 +177,7 @@ def run_graph(
         compute=ActorPoolStrategy(size=placement.workers),
         num_cpus=placement.cpus_per_worker,
         num_gpus=placement.gpus_per_worker,
-        fn_constructor_args=(ray.put(files), config),
+        fn_constructor_args=(ray.put(files), config, counter),
         fn_constructor_kwargs={"device": device, "dtype": dtype, "threads": threads},
     )
     written = _map_slices(detected, write, num_cpus=_CPUS_PER_WRITE)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from overfeat.predict_config import Task
 from pipelines import storage
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.graph import run_graph
@@ -49,6 +50,8 @@ class AnnotateReport:
     """Of the settings that decide the rows."""
     generation: int
     """Of the manifest: how many updates and retries there have been."""
+    tasks: tuple[Task, ...]
+    """What is asked of each image."""
     images: int
     """Images of the manifest, each with a row now."""
     failed: int
@@ -257,6 +260,7 @@ def _run(driver: _Driver, run: OpenRun, placement: Placement, pending: Pending) 
         channels=None if features is None else features.channels,
         predict=config.predict_config(),
         limits=config.image_limits(),
+        image_timeout=config.image_timeout,
     )
     return run_graph(
         pending.places,
@@ -284,6 +288,7 @@ def _report(
         output=run.output,
         fingerprint=run.fingerprint,
         generation=manifest.summary.generation,
+        tasks=driver.config.tasks,
         images=total.images,
         failed=total.failed,
         errors=dict(Counter(total.errors).most_common()),

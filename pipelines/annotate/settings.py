@@ -43,6 +43,7 @@ def row_settings(
         "device": device,
         "dtype": dtype,
         **asdict(config.image_limits()),
+        "image_timeout": config.image_timeout,
     }
 
 

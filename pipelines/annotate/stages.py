@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from overfeat.predict_config import PredictConfig, Task
 from overfeat.predictor import Predictor
@@ -22,12 +24,15 @@ from overfeat.views import PreparedImage, ViewPlan, prepare_image
 from pipelines import manifest, storage, tables
 from pipelines.annotate.kept import KeptRows
 from pipelines.annotate.rows import image_rows, nest_answers, task_rows
-from pipelines.errors import ImageError
-from pipelines.images import ImageLimits, decode_image
+from pipelines.errors import ImageError, PipelineError
+from pipelines.images import ImageLimits, decode_image_apart, decode_image_within
 from pipelines.lease import check_holder
 from pipelines.manifest import SlicePlace
 from pipelines.receipts import RowCounts
 from pipelines.storage import ObjectBytes, ObjectInfo
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _READ_COLUMNS: Final[dict[str, pa.DataType]] = {
     "slice": pa.int32(),
@@ -87,14 +92,17 @@ class StageConfig:
     """What the model is told."""
     limits: ImageLimits
     """What an image may cost."""
+    image_timeout: float
+    """Seconds that decoding an image may take."""
 
 
-def read_slice(place: SlicePlace, config: StageConfig) -> pa.Table:
+def read_slice(place: SlicePlace, config: StageConfig, *, apart: bool = False) -> pa.Table:
     """Read, decode and shrink the images of a slice; one that fails keeps its row, with a reason.
 
     Args:
         place: Where the slice's images are listed.
         config: Which run, and what images may cost.
+        apart: Decode each image in a child process, because one may have killed a worker.
 
     Returns:
         A table of `READ_SCHEMA`: all images of the slice, those that are not to be done unread.
@@ -107,10 +115,11 @@ def read_slice(place: SlicePlace, config: StageConfig) -> pa.Table:
     started = time.perf_counter()
     answers = storage.read_objects(infos, max_bytes=config.limits.max_bytes)
     read_seconds = (time.perf_counter() - started) / len(rows)
+    decode = decode_image_apart if apart else decode_image_within
     started = time.perf_counter()
     todo = (row for row in rows if row["todo"])
     for row, info, answer in zip(todo, infos, answers, strict=True):
-        row.update(_decode(info, answer, config))
+        row.update(_decode(info, answer, config, decode))
     decode_seconds = (time.perf_counter() - started) / len(rows)
     always = {
         "slice": place.number,
@@ -122,7 +131,10 @@ def read_slice(place: SlicePlace, config: StageConfig) -> pa.Table:
 
 
 def _decode(
-    info: ObjectInfo, answer: ObjectBytes | ImageError, config: StageConfig
+    info: ObjectInfo,
+    answer: ObjectBytes | ImageError,
+    config: StageConfig,
+    decode: Callable[[bytes, ImageLimits, float], NDArray[np.uint8]],
 ) -> dict[str, object]:
     """Make the columns of one image."""
     row: dict[str, object] = {"etag": info.etag, "size": info.size}
@@ -130,7 +142,7 @@ def _decode(
         if isinstance(answer, ImageError):
             raise answer
         row |= {"etag": answer.etag, "size": len(answer.data)}
-        image = decode_image(answer.data, config.limits)
+        image = decode(answer.data, config.limits, config.image_timeout)
     except ImageError as error:
         return row | {"error_type": str(error.reason), "error": error.message}
     prepared = prepare_image(image, config.plans)
@@ -140,6 +152,31 @@ def _decode(
         "pixels": prepared.pixels.tobytes(),
         "pixel_width": prepared.pixels.shape[1],
     }
+
+
+def rehearse_slice(table: pa.Table, rehearse: Callable[[PreparedImage], None]) -> pa.Table:
+    """Give each image that does not survive detection a reason, so that it is left out of it.
+
+    Args:
+        table: Of `READ_SCHEMA`, a whole slice.
+        rehearse: Detects on one image where that harms nobody; raises ImageError if it would.
+
+    Returns:
+        The same table; such images have neither pixels nor a size.
+    """
+    reasons: list[str | None] = table["error_type"].to_pylist()
+    messages: list[str | None] = table["error"].to_pylist()
+    is_deadly = np.zeros(len(table), dtype=bool)
+    for row in _list_decoded(table):
+        try:
+            rehearse(_prepared(table, row))
+        except ImageError as error:
+            is_deadly[row], reasons[row], messages[row] = True, str(error.reason), error.message
+    columns: dict[str, Any] = {name: table[name] for name in table.column_names}
+    for name in ("width", "height", *_PIXEL_COLUMNS):
+        nothing = pa.scalar(None, READ_SCHEMA.field(name).type)
+        columns[name] = pc.if_else(pa.array(is_deadly), nothing, table[name])
+    return pa.table(columns | {"error_type": reasons, "error": messages}, schema=READ_SCHEMA)
 
 
 def detect_slice(table: pa.Table, predictor: Predictor, config: StageConfig) -> pa.Table:
@@ -152,11 +189,17 @@ def detect_slice(table: pa.Table, predictor: Predictor, config: StageConfig) -> 
 
     Returns:
         The rows without their pixels, and with the model's answers.
+
+    Raises:
+        PipelineError: If the model gave no numbers: no image is to blame.
     """
     started = time.perf_counter()
-    ready = [row for row, valid in enumerate(table["pixels"].is_valid().to_pylist()) if valid]
+    ready = _list_decoded(table)
     images = [_prepared(table, row) for row in ready]
-    found = predictor.predict(images, config.predict, config.tasks)
+    try:
+        found = predictor.predict(images, config.predict, config.tasks)
+    except ArithmeticError as error:
+        raise PipelineError(f"slice {table['slice'][0]}: {error}") from error
     predictions = dict(zip(ready, found, strict=True))
     answers = nest_answers(
         [predictions.get(row) for row in range(len(table))], channels=config.channels
@@ -167,6 +210,11 @@ def detect_slice(table: pa.Table, predictor: Predictor, config: StageConfig) -> 
     for column in answers.schema:
         detected = detected.append_column(column, answers[column.name])
     return detected
+
+
+def _list_decoded(table: pa.Table) -> list[int]:
+    """The rows that have pixels."""
+    return [row for row, valid in enumerate(table["pixels"].is_valid().to_pylist()) if valid]
 
 
 def _prepared(table: pa.Table, row: int) -> PreparedImage:

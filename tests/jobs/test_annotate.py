@@ -212,7 +212,7 @@ def make_report(**changes):
     values = {
         "output": "s3://b/out", "fingerprint": "f", "generation": 0, "images": 1200, "failed": 3,
         "errors": {"corrupt": 2, "changed": 1}, "boxes": 3456, "guesses": 0, "features": 0,
-        "changes": None, "images_read": 1000, "slices": 10, "slices_done": 8, "seconds": 100.0,
+        "tasks": ("classify", "detect"), "changes": None, "images_read": 1000, "slices": 10, "slices_done": 8, "seconds": 100.0,
         "images_per_second": 10.0, "stage_seconds": {}, "failed_too_many": False,
     }  # fmt: skip
     return AnnotateReport(**values | changes)
@@ -226,8 +226,9 @@ def test_a_report_is_written_for_people():
     assert "boxes        3,456\ntables in s3://b/out" in text
 
 
-def test_a_report_names_the_tables_that_have_rows():
-    text = describe(make_report(boxes=0, guesses=6000, features=1_234_567))
+def test_a_report_names_the_tables_that_were_asked_for():
+    asked = ("localize", "features")
+    text = describe(make_report(tasks=asked, boxes=0, guesses=6000, features=1_234_567))
     assert "guesses      6,000\nfeatures 1,234,567\ntables in" in text
     assert "boxes" not in text
     assert "boxes            0" in describe(make_report(boxes=0))

@@ -17,14 +17,14 @@ from tests.builders import make_config
 def test_the_settings_reach_the_model_and_the_decoder():
     config = make_config(
         "/r", "w", stride="coarse", flips=True, score_threshold=0.7, max_boxes=9,
-        scales=("245x281",), max_pixels=11, max_bytes=12, max_frames=13, merge="nms",
-        tasks=("features",), feature_layer="conv5", feature_pool="max",
+        scales=("245x281",), max_pixels=11, max_bytes=12, max_frames=13, merge="nms", merged_classes="any",
+        tasks=("detect", "features"), feature_layer="conv5", feature_pool="max",
     )  # fmt: skip
     predict = config.predict_config()
     assert predict.scales == (Canvas(245, 281),)
     assert (predict.stride, predict.flips) == ("coarse", True)
     assert (predict.score_threshold, predict.max_boxes) == (0.7, 9)
-    assert predict.merge == NonMaxSuppression()
+    assert (predict.merge, predict.merged_classes) == (NonMaxSuppression(), "any")
     assert predict.features == FeatureConfig(layer="conv5", pool="max")
     assert make_config("/r", "w", views="ten-view").predict_config().views == "ten-view"
     limits = config.image_limits()
@@ -65,6 +65,7 @@ def test_a_number_names_a_layer_as_the_2014_program_does():
         ("max_pixels", 0, "--max-pixels: received 0"),
         ("max_bytes", 0, "--max-bytes: received 0"),
         ("max_frames", 0, "--max-frames: received 0"),
+        ("image_timeout", 0.0, "--image-timeout: received 0.0"),
         ("max_boxes", 0, "max_boxes: received 0"),
         ("score_threshold", 2.0, "score threshold: received 2.0"),
         ("score_threshold", 0.0, "score threshold: received 0.0"),
@@ -106,5 +107,14 @@ def test_scales_of_views_without_a_ladder_are_refused():
     assert "no ladder" in refusal("w", views="ten-view", scales=("245x245",))
 
 
-def test_a_layer_without_the_task_features_is_refused():
-    assert "--feature-layer: received 'fc7'" in refusal("w", feature_layer="fc7")
+@pytest.mark.parametrize(
+    ("tasks", "name", "value", "words"),
+    [
+        (("detect",), "feature_layer", "fc7", "--feature-layer: received 'fc7' without the task f"),
+        (("detect",), "feature_pool", "max", "--feature-pool: received 'max' without the task fe"),
+        (("features",), "merge", "nms", "--merge: received 'nms' without the task detect"),
+        (("classify",), "merged_classes", "any", "--merged-classes: received 'any' without the t"),
+    ],
+)
+def test_what_says_nothing_without_a_task_is_refused_without_it(tasks, name, value, words):
+    assert words in refusal("w", tasks=tasks, **{name: value})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import ray
 import torch
@@ -52,9 +54,10 @@ def test_a_detect_actor_computes_on_the_threads_that_it_is_given(tmp_path, check
     config = make_config(str(tmp_path), checkpoint)
     stages = start_run(config, config.output)
     monkeypatch.setattr(ray, "get", lambda reference: reference)
+    counter = SimpleNamespace(begin=lambda number, stage: 1)
     try:
         actor = DetectActor(
-            fetch_model([checkpoint]), stages, device="cpu", dtype="float32", threads=2
+            fetch_model([checkpoint]), stages, counter, device="cpu", dtype="float32", threads=2
         )
         assert torch.get_num_threads() == 2
         assert actor(read_numbered(0, stages)).num_rows == 1

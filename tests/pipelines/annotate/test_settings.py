@@ -31,6 +31,7 @@ CHANGES_ROWS = {
     "score_threshold": 0.7,
     "max_boxes": 7,
     "merge": "nms",
+    "merged_classes": "any",
     "feature_layer": "fc7",
     "feature_pool": "max",
     "slice_size": 5,
@@ -42,6 +43,7 @@ CHANGES_ROWS = {
     "max_pixels": 1000,
     "max_bytes": 1000,
     "max_frames": 7,
+    "image_timeout": 7.0,
 }
 """Settings that can change a row or the manifest, each with another value than the default."""
 

@@ -1,0 +1,121 @@
+"""How often has a slice been started, and what follows if it took its worker down?
+
+Ray starts a task or an actor again, for ever, when its process dies: an image that kills the
+process it is decoded in would loop. So every start is counted, and what was started before is done
+more carefully. `attempts/slice-000000.json` keeps the number for the next driver.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NamedTuple
+
+from pipelines import storage
+from pipelines.errors import PipelineError
+from pipelines.tables import slice_name, slice_number
+
+logger = logging.getLogger(__name__)
+
+DECODE_APART_FROM: Final = 2
+"""Attempt from which the images of a slice are decoded in a child process."""
+REHEARSE_FROM: Final = 3
+"""Attempt from which each image is also detected in a child process first."""
+MOST_STARTS: Final = 12
+"""Of one stage of a slice under one driver (assumed: more nodes are not lost one after another). By
+then it is no image, for each was tried alone."""
+
+_FOLDER: Final = "attempts"
+_SUFFIX: Final = ".json"
+_READERS: Final = 16
+"""Files opened at a time (assumed: hides an object store's latency)."""
+
+
+class Start(NamedTuple):
+    """A stage of a slice that begins."""
+
+    attempt: int
+    """Which attempt at the slice this is, from 1; earlier drivers' count."""
+    here: int
+    """Which start of this stage under this driver, from 1."""
+
+
+class Attempts:
+    """The number of starts of every slice."""
+
+    def __init__(self, output: str) -> None:
+        """Read what earlier drivers have left.
+
+        Args:
+            output: The run.
+        """
+        self._before = read_attempts(output)
+        self._here: Counter[tuple[int, str]] = Counter()
+
+    def start(self, number: int, stage: str) -> Start:
+        """Count a start.
+
+        Args:
+            number: The slice.
+            stage: What is about to be done with it.
+
+        Returns:
+            Which start it is.
+        """
+        self._here[number, stage] += 1
+        here = self._here[number, stage]
+        return Start(attempt=self._before.get(number, 0) + here, here=here)
+
+
+def read_attempts(output: str) -> dict[int, int]:
+    """Read which slices were started more than once.
+
+    Args:
+        output: The run.
+
+    Returns:
+        Attempts by the slice's number.
+    """
+    names = storage.list_names(storage.join_uri(output, _FOLDER))
+    numbers = [number for name in names if (number := slice_number(name, _SUFFIX)) is not None]
+    with ThreadPoolExecutor(_READERS) as readers:
+        attempts = readers.map(lambda number: _read_one(_uri(output, number)), numbers)
+        return dict(zip(numbers, attempts, strict=True))
+
+
+def _read_one(uri: str) -> int:
+    try:
+        return int(json.loads(storage.read_bytes(uri))["attempts"])
+    except (ValueError, KeyError, TypeError):
+        logger.warning("%s: not a number of attempts; counted as one", uri)
+        return 1
+
+
+def _uri(output: str, number: int) -> str:
+    return storage.join_uri(output, _FOLDER, slice_name(number, _SUFFIX))
+
+
+def note_start(output: str, number: int, start: Start) -> None:
+    """Write down that a slice is started again, before it is.
+
+    Args:
+        output: The run.
+        number: The slice.
+        start: Which start it is; of a first one nothing is written.
+
+    Raises:
+        PipelineError: If it has been started so often that nothing will help.
+    """
+    if start.attempt == 1:
+        return
+    logger.warning("slice %d: attempt %d, for its worker died before", number, start.attempt)
+    if start.here > MOST_STARTS:
+        raise PipelineError(
+            f"slice {number}: took its worker down {MOST_STARTS} times, though each of its images "
+            "was tried in a process of its own; look for machines without memory, and lower "
+            "--slice-size in another --output if they have enough for one image"
+        )
+    data = json.dumps({"attempts": start.attempt}).encode()
+    storage.write_bytes(_uri(output, number), data, scratch=storage.join_uri(output, ".tmp"))
