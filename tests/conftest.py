@@ -100,6 +100,7 @@ def ray_cluster(s3_server: S3Server) -> Iterator[None]:
         for name, value in s3_server.environment().items():
             patch.setenv(name, value)
         ray.init(
+            address="local",
             num_cpus=3,
             num_gpus=0,
             include_dashboard=False,
