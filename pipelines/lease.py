@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from pipelines import storage
-from pipelines.errors import InputError, PipelineError
+from pipelines.errors import InputError, PipelineError, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,12 @@ class Lease:
         return self._holder.id
 
     def __enter__(self) -> Self:
-        self._acquire()
+        try:
+            self._acquire()
+        except StorageError:
+            # What was put may stand even so: only its answer, or the disk's last word, is missing.
+            self._give_back()
+            raise
         self._renewer.start()
         return self
 
@@ -119,6 +124,9 @@ class Lease:
     ) -> None:
         self._left.set()
         self._renewer.join()
+        self._give_back()
+
+    def _give_back(self) -> None:
         try:
             there = read_holder(self.uri)
             if there is not None and there.id == self.id:

@@ -212,7 +212,8 @@ def make_report(**changes):
     values = {
         "output": "s3://b/out", "fingerprint": "f", "generation": 0, "images": 1200, "failed": 3,
         "errors": {"corrupt": 2, "changed": 1}, "boxes": 3456, "guesses": 0, "features": 0,
-        "tasks": ("classify", "detect"), "changes": None, "images_read": 1000, "slices": 10, "slices_done": 8, "seconds": 100.0,
+        "tasks": ("classify", "detect"), "changes": None, "images_read": 1000,
+        "slices": 10, "slices_done": 8, "seconds": 100.0,
         "images_per_second": 10.0, "stage_seconds": {}, "failed_too_many": False,
     }  # fmt: skip
     return AnnotateReport(**values | changes)

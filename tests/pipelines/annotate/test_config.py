@@ -17,8 +17,9 @@ from tests.builders import make_config
 def test_the_settings_reach_the_model_and_the_decoder():
     config = make_config(
         "/r", "w", stride="coarse", flips=True, score_threshold=0.7, max_boxes=9,
-        scales=("245x281",), max_pixels=11, max_bytes=12, max_frames=13, merge="nms", merged_classes="any",
-        tasks=("detect", "features"), feature_layer="conv5", feature_pool="max",
+        scales=("245x281",), max_pixels=11, max_bytes=12, max_frames=13, merge="nms",
+        merged_classes="any", tasks=("detect", "features"), feature_layer="conv5",
+        feature_pool="max",
     )  # fmt: skip
     predict = config.predict_config()
     assert predict.scales == (Canvas(245, 281),)
