@@ -1,8 +1,9 @@
 """A data set -> WebDataset shards, readable by `webdataset` alone.
 
-    overfeat shards --source digit-scenes --split test --count 500 --output scenes
+    overfeat shards --source voc --input VOCdevkit/VOC2012 --split train --output shards
 
-Writes SPLIT-000000.tar and index.json. About 60 scenes a second on one core (measured).
+Writes SPLIT-000000.tar, rejects.parquet and, last, index.json. Killed, it goes on by the same
+command.
 """
 
 from __future__ import annotations
@@ -11,29 +12,44 @@ import sys
 from dataclasses import asdict
 
 from jobs.entrypoint import Result, make_main
-from pipelines.progress import Progress
-from pipelines.shards.writer import ShardsConfig, write_shards
+from pipelines.shards.config import ShardsConfig
+from pipelines.shards.run import ShardsReport, write_shards
 
 
 def run(config: ShardsConfig) -> Result:
-    """Write one split.
+    """Pack one split.
 
     Args:
         config: The flags.
 
     Returns:
-        Counts of shards, samples and bytes.
+        Counts of shards, samples, bytes and rejects.
     """
-    with Progress(config.count, unit="samples") as progress:
-        report = write_shards(
-            config, progress=lambda done, _: progress.advance(done - progress.done)
-        )
-    state = "were there already" if report.was_there else "written"
-    text = (
-        f"{report.samples:,} samples in {report.shards:,} shards of split {report.split}, "
-        f"{report.bytes:,} bytes {state}: {report.output}"
+    report = write_shards(config)
+    return Result(values=asdict(report), text=describe(report))
+
+
+def describe(report: ShardsReport) -> str:
+    """Write a report for people.
+
+    Args:
+        report: What stands in the output.
+
+    Returns:
+        A few lines.
+    """
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.reasons.items())
+    there = report.shards - report.packed
+    before = f"; {there:,} were there before" if there > 0 else ""
+    named = f"({reasons}): rejects.parquet names them" if reasons else ""
+    return "\n".join(
+        [
+            f"samples {report.samples:>12,}  in {report.shards:,} shards, {report.bytes:,} bytes",
+            f"rejects {report.rejects:>12,}  {named}".rstrip(),
+            f"packed  {report.packed:>12,}  shards now{before}",
+            f"split {report.split} in {report.output}",
+        ]
     )
-    return Result(values=asdict(report), text=text)
 
 
 main = make_main(ShardsConfig, run, name="shards", description=__doc__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -19,9 +19,10 @@ from PIL import Image
 from pipelines.errors import InputError
 from pipelines.shards.augment import degrade, vary_background, vary_style
 from pipelines.shards.handwriting import InkStyle, bound_ink, write_digit
+from pipelines.shards.masks import encode_mask
 from pipelines.shards.photographs import load_handwriting, load_photograph
 from pipelines.shards.placement import InkMap
-from pipelines.shards.samples import ObjectMetadata, Sample, SampleMetadata, encode_mask
+from pipelines.shards.samples import ObjectMetadata, Sample, SampleMetadata
 
 Split = Literal["train", "validation", "test"]
 
@@ -170,41 +171,52 @@ def make_scene(*, split: Split, seed: int, index: int, augment: bool = False) ->
     )
 
 
-def make_samples(*, split: Split, seed: int, count: int, augment: float = 0.0) -> Iterator[Sample]:
-    """Make the first scenes of a set as samples of a shard.
+def make_sample(*, split: Split, seed: int, index: int, augment: bool = False) -> Sample:
+    """Make scene number `index` as a sample of a shard.
 
     Args:
         split: As for `make_scene`.
         seed: As for `make_scene`.
-        count: How many, from index 0.
-        augment: Part of the scenes that are augmented, spread evenly; 0 to 1.
+        index: As for `make_scene`.
+        augment: As for `make_scene`.
 
-    Yields:
-        One sample per scene, in the order of the index, which is random already.
+    Returns:
+        The sample.
     """
-    for index in range(count):
-        is_augmented = int((index + 1) * augment) > int(index * augment)
-        scene = make_scene(split=split, seed=seed, index=index, augment=is_augmented)
-        objects = tuple(
-            ObjectMetadata(
-                label=one.label,
-                box_xyxy=one.box_xyxy,
-                truncated=one.truncated,
-                mask=encode_mask(one.mask),
-            )
-            for one in scene.objects
+    scene = make_scene(split=split, seed=seed, index=index, augment=augment)
+    objects = tuple(
+        ObjectMetadata(
+            label=one.label,
+            box_xyxy=one.box_xyxy,
+            truncated=one.truncated,
+            mask=encode_mask(one.mask),
         )
-        yield Sample(
-            key=f"{split}-{index:06d}",
-            image=scene.jpeg,
-            extension="jpg",
-            metadata=SampleMetadata(
-                width=scene.width,
-                height=scene.height,
-                original_name=f"digit-scenes/{split}/seed-{seed}/{index:06d}",
-                objects=objects,
-            ),
-        )
+        for one in scene.objects
+    )
+    return Sample(
+        key=f"{split}-{index:06d}",
+        image=scene.jpeg,
+        extension="jpg",
+        metadata=SampleMetadata(
+            width=scene.width,
+            height=scene.height,
+            original_name=f"digit-scenes/{split}/seed-{seed}/{index:06d}",
+            objects=objects,
+        ),
+    )
+
+
+def is_augmented(index: int, share: float) -> bool:
+    """Spread the augmented scenes of a set evenly.
+
+    Args:
+        index: Of the scene.
+        share: Part of the scenes that are augmented, 0 to 1.
+
+    Returns:
+        Whether this one is.
+    """
+    return int((index + 1) * share) > int(index * share)
 
 
 def plan_scene(

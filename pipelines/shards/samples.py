@@ -12,12 +12,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import numpy as np
-
 from pipelines.errors import InputError
 
 _KEY_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 _EXTENSION_PATTERN: Final = re.compile(r"[a-z0-9]+")
+
+
+Box = tuple[float, float, float, float]
+"""x_min, y_min, x_max, y_max in half-open pixels: a pixel covers 0 to 1, not 0 to 0."""
+
+Keypoint = tuple[float, float, int]
+"""x and y in the same pixels (the middle of the first is 0.5, 0.5), and COCO's visibility: 0 not
+labelled (then x and y are 0), 1 labelled but hidden, 2 visible."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PartMetadata:
+    """A named part of an object, such as a head."""
+
+    name: str
+    box_xyxy: Box
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,8 +41,8 @@ class ObjectMetadata:
     label: int
     """Index into the set's classes."""
 
-    box_xyxy: tuple[float, float, float, float]
-    """Half-open pixels of the image."""
+    box_xyxy: Box
+    """Inside the image."""
 
     difficult: bool = False
     truncated: bool = False
@@ -38,10 +52,20 @@ class ObjectMetadata:
     mask: Mapping[str, Any] | None = None
     """COCO run lengths (`size` as [height, width], `counts` as text), if the source has masks."""
 
+    keypoints: tuple[Keypoint, ...] | None = None
+    """In the order of the set's names of keypoints."""
+
+    parts: tuple[PartMetadata, ...] | None = None
+    actions: Mapping[str, bool] | None = None
+    """What a person does and does not do; None where nobody looked."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleMetadata:
-    """What is known about an image, in pixels of the image as it is stored."""
+    """What is known about an image, in pixels of the image as it is seen.
+
+    That is after its EXIF orientation, as `decode_image` gives it; the bytes may lie otherwise.
+    """
 
     width: int
     height: int
@@ -91,8 +115,8 @@ def encode_metadata(metadata: SampleMetadata) -> bytes:
 
     Returns:
         A JSON object with the keys `width`, `height`, `label`, `original_name` and one list per
-        property of the objects (`boxes`, `box_labels`, `difficult`, `truncated`, `crowd`, and
-        `masks` if any object has one).
+        property of the objects: `boxes`, `box_labels`, `difficult`, `truncated`, `crowd`, and, if
+        any object has one, `masks`, `keypoints`, `parts`, `actions`.
     """
     objects = metadata.objects
     record: dict[str, Any] = {
@@ -106,8 +130,17 @@ def encode_metadata(metadata: SampleMetadata) -> bytes:
         "truncated": [one.truncated for one in objects],
         "crowd": [one.crowd for one in objects],
     }
-    if any(one.mask is not None for one in objects):
-        record["masks"] = [one.mask for one in objects]
+    columns: dict[str, list[Any]] = {
+        "masks": [one.mask for one in objects],
+        "keypoints": [one.keypoints for one in objects],
+        "parts": [_encode_parts(one.parts) for one in objects],
+        "actions": [one.actions for one in objects],
+    }
+    record |= {
+        name: column
+        for name, column in columns.items()
+        if any(value is not None for value in column)
+    }
     return json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -121,45 +154,44 @@ def decode_metadata(data: bytes) -> SampleMetadata:
         Equal metadata.
     """
     record = json.loads(data)
-    count = len(record["boxes"])
-    columns = zip(
-        record["box_labels"],
-        record["boxes"],
-        record["difficult"],
-        record["truncated"],
-        record["crowd"],
-        record.get("masks", [None] * count),
-        strict=True,
-    )
+    none = [None] * len(record["boxes"])
+    names = ("box_labels", "boxes", "difficult", "truncated", "crowd")
+    optional = ("masks", "keypoints", "parts", "actions")
+    columns = [*(record[name] for name in names), *(record.get(name, none) for name in optional)]
     return SampleMetadata(
         width=record["width"],
         height=record["height"],
         original_name=record["original_name"],
         label=record["label"],
-        objects=tuple(
-            ObjectMetadata(
-                label=label,
-                box_xyxy=tuple(box),
-                difficult=difficult,
-                truncated=truncated,
-                crowd=crowd,
-                mask=mask,
-            )
-            for label, box, difficult, truncated, crowd, mask in columns
-        ),
+        objects=tuple(_decode_object(*values) for values in zip(*columns, strict=True)),
     )
 
 
-def encode_mask(mask: np.ndarray) -> dict[str, Any]:
-    """Write a mask as COCO run lengths.
+def _encode_parts(parts: tuple[PartMetadata, ...] | None) -> list[dict[str, Any]] | None:
+    if parts is None:
+        return None
+    return [{"name": part.name, "box": list(part.box_xyxy)} for part in parts]
 
-    Args:
-        mask: Bool (height, width).
 
-    Returns:
-        `size` as [height, width] and `counts` as text, fit for JSON.
-    """
-    from pycocotools import mask as coco_mask
+def _decode_object(label: int, box: list[float], *values: Any) -> ObjectMetadata:  # noqa: ANN401 (JSON)
+    difficult, truncated, crowd, mask, keypoints, parts, actions = values
+    return ObjectMetadata(
+        label=label,
+        box_xyxy=_decode_box(box),
+        difficult=difficult,
+        truncated=truncated,
+        crowd=crowd,
+        mask=mask,
+        keypoints=None if keypoints is None else tuple((x, y, seen) for x, y, seen in keypoints),
+        parts=parts
+        if parts is None
+        else tuple(
+            PartMetadata(name=part["name"], box_xyxy=_decode_box(part["box"])) for part in parts
+        ),
+        actions=actions,
+    )
 
-    encoded = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
-    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode()}
+
+def _decode_box(box: list[float]) -> Box:
+    x_min, y_min, x_max, y_max = box
+    return x_min, y_min, x_max, y_max

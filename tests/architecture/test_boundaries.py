@@ -15,7 +15,12 @@ DOORS = {
     "fsspec": ("pipelines.storage",),
     "s3fs": ("pipelines.storage",),
     "botocore": ("pipelines.storage",),
-    "ray": ("pipelines.cluster", "pipelines.annotate.graph", "pipelines.annotate.dry_run"),
+    "ray": (
+        "pipelines.cluster",
+        "pipelines.annotate.graph",
+        "pipelines.annotate.dry_run",
+        "pipelines.shards.graph",
+    ),
     "tyro": ("jobs",),
     "PIL": (
         "overfeat.draw",

@@ -21,7 +21,7 @@ from pipelines.shards.digit_scenes import (
     choose_colour,
     digest_scenes,
     draw_objects,
-    make_samples,
+    make_sample,
     make_scene,
     plan_scene,
 )
@@ -290,7 +290,7 @@ def test_a_negative_seed_is_refused():
 
 
 def test_samples_carry_boxes_masks_and_flags_of_their_scene():
-    samples = list(make_samples(split="test", seed=TEST_SEED, count=3))
+    samples = [make_sample(split="test", seed=TEST_SEED, index=index) for index in range(3)]
 
     assert [sample.key for sample in samples] == ["test-000000", "test-000001", "test-000002"]
     for sample, scene in zip(samples, make_test_scenes(), strict=False):

@@ -1,27 +1,25 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from pipelines.errors import InputError
 from pipelines.shards.samples import (
     ObjectMetadata,
+    PartMetadata,
     Sample,
     SampleMetadata,
     decode_metadata,
-    encode_mask,
     encode_metadata,
 )
-from tests.pipelines.shards.coco import read_mask
 
 SETTINGS = settings(max_examples=50, deadline=None, derandomize=True)
 METADATA = SampleMetadata(width=6, height=4, original_name="a.jpg")
 
 edges = st.floats(0, 1e4, allow_nan=False)
 masks = st.none() | st.just({"size": [4, 6], "counts": "08X1"})
+parts = st.builds(PartMetadata, name=st.text(), box_xyxy=st.tuples(edges, edges, edges, edges))
 objects = st.builds(
     ObjectMetadata,
     label=st.integers(0, 999),
@@ -30,6 +28,10 @@ objects = st.builds(
     truncated=st.booleans(),
     crowd=st.booleans(),
     mask=masks,
+    keypoints=st.none()
+    | st.lists(st.tuples(edges, edges, st.integers(0, 2)), max_size=3).map(tuple),
+    parts=st.none() | st.lists(parts, max_size=2).map(tuple),
+    actions=st.none() | st.dictionaries(st.text(), st.booleans(), max_size=2),
 )
 
 
@@ -46,12 +48,6 @@ objects = st.builds(
 )
 def test_metadata_comes_back_from_its_json(metadata):
     assert decode_metadata(encode_metadata(metadata)) == metadata
-
-
-@SETTINGS
-@given(mask=arrays(np.bool_, st.tuples(st.integers(1, 20), st.integers(1, 20))))
-def test_a_mask_comes_back_from_its_run_lengths(mask):
-    assert (read_mask(encode_mask(mask)) == mask).all()
 
 
 def test_the_json_is_canonical_and_flat():

@@ -1,0 +1,74 @@
+"""Where does everything lie in the output?
+
+OUTPUT/SPLIT-000000.tar                     the shards
+OUTPUT/index.json, rejects.parquet          of all splits
+OUTPUT/packing/SPLIT/plan.json              and records.parquet, written before any shard
+OUTPUT/packing/SPLIT/receipt-000000.json    written after its shard
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pipelines import storage
+
+INDEX_NAME: Final = "index.json"
+REJECTS_NAME: Final = "rejects.parquet"
+RECORDS_NAME: Final = "records.parquet"
+PLAN_NAME: Final = "plan.json"
+RECEIPT_START: Final = "receipt-"
+
+
+def packing_folder(folder: str, split: str) -> str:
+    """Name the folder that holds the plan of a split, and receipts for its shards.
+
+    Args:
+        folder: Of the shards.
+        split: Whose.
+
+    Returns:
+        A path or URI.
+    """
+    return storage.join_uri(folder, "packing", split)
+
+
+def shard_name(split: str, number: int) -> str:
+    """Name a shard.
+
+    Args:
+        split: First part of the name.
+        number: From 0.
+
+    Returns:
+        Such as `train-000000.tar`.
+    """
+    return f"{split}-{number:06d}.tar"
+
+
+def receipt_uri(folder: str, split: str, number: int) -> str:
+    """Name the receipt of a shard.
+
+    Args:
+        folder: Of the shards.
+        split: Whose.
+        number: From 0.
+
+    Returns:
+        A path or URI.
+    """
+    return storage.join_uri(packing_folder(folder, split), f"{RECEIPT_START}{number:06d}.json")
+
+
+def put(folder: str, uri: str, data: bytes) -> None:
+    """Write an object of the output, whole or not at all.
+
+    Args:
+        folder: Of the shards; what a killed process leaves half written lies in its `.tmp`.
+        uri: Of the object.
+        data: Its bytes.
+
+    Raises:
+        InputError: The bucket does not exist.
+        StorageError: The store refused, or did not answer.
+    """
+    storage.write_bytes(uri, data, scratch=storage.join_uri(folder, ".tmp"))

@@ -1,0 +1,80 @@
+"""What is in a tree with one folder a class?
+
+INPUT/CLASS/...jpg          `--split` names the shards
+INPUT/SPLIT/CLASS/...jpg    where that is there; the classes are those of all splits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pipelines.errors import InputError
+from pipelines.shards.config import ShardsConfig
+from pipelines.shards.keys import make_keys
+from pipelines.shards.records import Annotation, Listing, Record
+from pipelines.shards.rejects import AnnotationError, AnnotationReason
+from pipelines.shards.sources.layout import list_images, open_input
+
+
+def list_records(config: ShardsConfig) -> Listing:
+    """List the images of a tree; images in no folder will be rejected as unlabelled.
+
+    Args:
+        config: Where it is.
+
+    Returns:
+        Records with the label of their folder; classes are sorted by name.
+
+    Raises:
+        InputError: There is no such tree or split.
+    """
+    root = open_input(config.input)
+    images = dict(list_images(root))
+    start = _find_start(root, list(images), config.split)
+    depth = start.count("/")
+    classes = sorted({parts[depth] for name in images if len(parts := name.split("/")) > depth + 1})
+    labels = {name: label for label, name in enumerate(classes)}
+    names = [name.removeprefix(start) for name in images if name.startswith(start)]
+    return Listing(
+        classes=tuple(classes),
+        class_ids=tuple(classes),
+        records=[
+            Record(
+                key=key,
+                name=name,
+                image=images[start + name],
+                label=labels[name.split("/")[0]] if "/" in name else None,
+            )
+            for key, name in zip(make_keys(names), names, strict=True)
+        ],
+    )
+
+
+def read_annotation(
+    record: Record, _files: Sequence[bytes], _labels: Mapping[str, int]
+) -> Annotation:
+    """Take the label of the folder.
+
+    Args:
+        record: Of the image.
+
+    Returns:
+        The label.
+
+    Raises:
+        AnnotationError: The image lies in no folder.
+    """
+    if record.label is None:
+        raise AnnotationError(AnnotationReason.UNLABELLED, "in no folder of a class")
+    return Annotation(label=record.label)
+
+
+# What the names of a split begin with: its folder if it holds folders, or nothing.
+def _find_start(root: str, names: Sequence[str], split: str) -> str:
+    start = f"{split}/"
+    if any(name.startswith(start) and "/" in name.removeprefix(start) for name in names):
+        return start
+    if any(name.count("/") == 1 for name in names):
+        return ""
+    found = ", ".join(sorted({name.split("/")[0] for name in names if "/" in name})) or "none"
+    raise InputError(f"--split: no folder {split} with folders of images in {root}, found: {found}")

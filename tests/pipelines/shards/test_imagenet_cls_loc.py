@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from overfeat.import_weights import read_imagenet_classes
+from pipelines.errors import InputError
+from tests.pipelines.shards.imagenet_files import (
+    KIT_FOX,
+    SHEEPDOG,
+    TENCH,
+    VINE_SNAKE,
+    build_cls_loc,
+    label_of,
+    make_sorted_ids,
+    write_map_clsloc,
+)
+from tests.pipelines.shards.packed import read
+from tests.pipelines.shards.pictures import make_jpeg, write
+
+VAL = "ILSVRC2012_val_0000000"
+
+
+def read_here(data, split="train", **settings):
+    return read("ilsvrc-cls-loc", data, split=split, **settings)
+
+
+def test_training_labels_are_those_of_the_shipped_order(tmp_path):
+    found = read_here(build_cls_loc(tmp_path / "in")).found
+
+    assert found[f"{KIT_FOX}/{KIT_FOX}_1"].label == 0
+    for wnid, name in ((TENCH, "tench, Tinca tinca"), (SHEEPDOG, "Shetland sheepdog")):
+        (label,) = (one.label for key, one in found.items() if key.startswith(wnid))
+        assert read_imagenet_classes()[label].startswith(name)
+
+
+def test_each_class_has_its_wordnet_id(tmp_path):
+    listing = read_here(build_cls_loc(tmp_path / "in")).listing
+
+    assert listing.classes == read_imagenet_classes()
+    assert listing.class_ids[0] == KIT_FOX
+    assert listing.class_ids[label_of(TENCH)] == TENCH
+    assert sorted(listing.class_ids) == make_sorted_ids()
+
+
+def test_boxes_count_pixels_from_zero_and_include_the_last(tmp_path):
+    found = read_here(build_cls_loc(tmp_path / "in")).found
+
+    fish = found[f"{TENCH}/{TENCH}_10026"]
+    assert [one.box_xyxy for one in fish.objects] == [(13, 22, 46, 40), (1, 1, 50, 40)]
+    assert [one.label for one in fish.objects] == [fish.label, fish.label]
+    assert fish.original_name == f"{TENCH}/{TENCH}_10026.JPEG"
+
+
+def test_an_image_without_xml_has_a_label_and_no_boxes(tmp_path):
+    fox = read_here(build_cls_loc(tmp_path / "in")).found[f"{KIT_FOX}/{KIT_FOX}_1"]
+
+    assert (fox.label, fox.objects) == (0, ())
+
+
+def test_png_and_cmyk_files_named_jpeg_keep_their_bytes_and_get_true_extensions(tmp_path):
+    data = build_cls_loc(tmp_path / "in")
+    samples = {sample.key: sample for sample in read_here(data).samples}
+
+    train = data / "ILSVRC/Data/CLS-LOC/train"
+    names = {f"{SHEEPDOG}/{SHEEPDOG}_2933": "png", f"{VINE_SNAKE}/{VINE_SNAKE}_1309": "jpg"}
+    for name, extension in names.items():
+        assert samples[name].extension == extension
+        assert samples[name].image == (train / f"{name}.JPEG").read_bytes()
+
+
+def test_validation_labels_come_from_the_list_of_the_development_kit(tmp_path):
+    data = build_cls_loc(tmp_path / "in")
+    shutil.rmtree(data / "ILSVRC/Annotations")
+    kit = "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt"
+    write(data / kit, "490\n361\n")
+
+    done = read_here(data, "val")
+
+    assert {key: one.label for key, one in done.found.items()} == {f"{VAL}1": 489, f"{VAL}2": 360}
+    assert done.rejects == {f"{VAL}3.JPEG": "unlabelled"}
+
+
+def test_validation_labels_come_from_the_solution_of_kaggle(tmp_path):
+    data = build_cls_loc(tmp_path / "in")
+    shutil.rmtree(data / "ILSVRC/Annotations")
+    rows = [f"{VAL}2,{TENCH} 85 1 499 272 {TENCH} 1 2 3 4 \n", f"{VAL}1,{VINE_SNAKE} 1 2 3 4 \n"]
+    write(data / "LOC_val_solution.csv", "ImageId,PredictionString\n" + "".join(rows))
+
+    found = read_here(data, "val").found
+
+    expected = {f"{VAL}1": label_of(VINE_SNAKE), f"{VAL}2": label_of(TENCH)}
+    assert {key: one.label for key, one in found.items()} == expected
+
+
+def test_without_a_list_the_boxes_tell_the_validation_labels(tmp_path):
+    found = read_here(build_cls_loc(tmp_path / "in"), "val").found
+
+    labels = {key: one.label for key, one in found.items()}
+    assert labels == {f"{VAL}1": 0, f"{VAL}2": label_of(TENCH), f"{VAL}3": 0}
+    assert found[f"{VAL}1"].objects[0].box_xyxy == (2, 3, 5, 6)
+
+
+def test_both_lists_of_classes_tell_the_same(tmp_path):
+    data = build_cls_loc(tmp_path / "in")
+    before = read_here(data)
+    (data / "LOC_synset_mapping.txt").unlink()
+    write_map_clsloc(data / "ILSVRC/devkit/data/map_clsloc.txt")
+
+    assert read_here(data).listing.class_ids == before.listing.class_ids
+
+
+def test_the_list_of_classes_need_not_be_sorted(tmp_path):
+    data = build_cls_loc(tmp_path / "in")
+    before = read_here(data)
+    synsets = data / "LOC_synset_mapping.txt"
+    synsets.write_text("".join(reversed(synsets.read_text().splitlines(keepends=True))))
+
+    assert read_here(data).listing.class_ids == before.listing.class_ids
+
+
+def test_the_folder_inside_kaggles_will_do_too(tmp_path):
+    data = build_cls_loc(tmp_path / "in")
+
+    assert read_here(data / "ILSVRC").samples == read_here(data).samples
+
+
+def test_the_older_layout_of_2012_is_found_too(tmp_path):
+    data = tmp_path / "in"
+    for wnid in make_sorted_ids():
+        (data / "ILSVRC2012_img_train" / wnid).mkdir(parents=True)
+        (data / "ILSVRC2012_img_train" / wnid / f"{wnid}_1.JPEG").touch()
+    write(data / f"ILSVRC2012_img_train/{TENCH}/{TENCH}_2.JPEG", make_jpeg())
+
+    found = read_here(data).found
+
+    assert {key: one.label for key, one in found.items()} == {f"{TENCH}/{TENCH}_2": label_of(TENCH)}
+
+
+def test_an_image_in_no_folder_of_a_class_is_rejected(tmp_path):
+    data = build_cls_loc(tmp_path / "in")
+    train = data / "ILSVRC/Data/CLS-LOC/train"
+    write(train / "n00000001/n00000001_1.JPEG", make_jpeg())
+    write(train / "loose.JPEG", make_jpeg())
+
+    done = read_here(data)
+
+    assert len(done.found) == 4
+    assert done.rejects == {
+        "loose.JPEG": "unlabelled",
+        "n00000001/n00000001_1.JPEG": "unlabelled",
+    }
+
+
+def test_without_any_list_of_classes_nothing_is_started(tmp_path):
+    data = build_cls_loc(tmp_path / "in")
+    (data / "LOC_synset_mapping.txt").unlink()
+
+    with pytest.raises(InputError, match=r"4 WordNet ids, expected 1000; put map_clsloc\.txt"):
+        read_here(data)
+
+
+@pytest.mark.parametrize("split", ["test", "training"])
+def test_an_unknown_split_is_refused(split, tmp_path):
+    with pytest.raises(InputError, match="expected one of train, val"):
+        read_here(build_cls_loc(tmp_path / "in"), split)
