@@ -295,4 +295,6 @@ def _read_rows(output: str, table: str, number: int) -> list[dict[str, Any]]:
 
 
 def _place(row: dict[str, Any], places: Mapping[str, int]) -> int | None:
-    return places.get(PurePosixPath(row["image"]).stem)
+    # The shards themselves may have been annotated: their members are named by the keys.
+    _, name = storage.split_member(row["image"]) or ("", row["image"])
+    return places.get(PurePosixPath(name).stem)

@@ -1,11 +1,17 @@
-"""Which objects are a run's images: a prefix, a glob, or a list, streamed in a fixed order."""
+"""Which objects are a run's images: a prefix, a glob, a list, or tars; streamed in a fixed order.
+
+A tar is opened where it is named: by itself, by a glob that ends in `.tar`, or in a list. Below a
+prefix it is an object like others: a bucket may hold terabytes of backups.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from types import MappingProxyType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +19,7 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.errors import InputError
 from pipelines.storage import ObjectInfo
+from pipelines.tars import TarIndex, is_compressed, is_tar, read_ahead, refuse_compressed
 
 LIST_SUFFIXES = (".txt", ".parquet")
 """An `--images` that ends so is a list of URIs: a line each, or the column `image`."""
@@ -24,29 +31,39 @@ class SelectionCounts:
     """What a selection met; complete once its iterator has ended."""
 
     skipped: int = 0
-    """Objects that are not images by their name, and folder keys."""
+    """Objects that are not images by their name, folder keys, and such members of tars; but not
+    those of tars that are known."""
+    tars: int = 0
+    """Tars among the skipped objects."""
 
 
 def select_images(
-    images: str, *, output: str, suffixes: Sequence[str], counts: SelectionCounts
+    images: str,
+    *,
+    output: str,
+    suffixes: Sequence[str],
+    counts: SelectionCounts,
+    known_tars: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[ObjectInfo]:
     """Stream the images of a run.
 
     Args:
-        images: A folder, a glob, or a list of URIs; resolved.
+        images: A folder, a glob, a list of URIs, or a tar; resolved.
         output: The run's own output, left out where it lies inside.
         suffixes: Endings of images' names, matched in any case. A list is taken as it is.
         counts: Counts what is left out.
+        known_tars: Etags by URI. A tar of that version is given itself, in place of its images.
 
     Yields:
-        Images, in the store's order or the list's.
+        Images, in the store's order or the list's; those of a tar in the tar's.
 
     Raises:
-        InputError: If the bucket, folder or list is missing, the list holds a URI twice, or the
-            images lie inside the output.
+        InputError: If the bucket, folder, list or tar is missing, the list holds a URI twice, the
+            images lie inside the output, or a tar is damaged.
     """
+    endings = tuple(suffix.lower() for suffix in suffixes)
     if images.lower().endswith(LIST_SUFFIXES):
-        yield from _read_list(images)
+        yield from _open_tars(_read_list(images), endings, counts, known_tars)
         return
     inside_output = output.rstrip("/") + "/"
     if (images.rstrip("/") + "/").startswith(inside_output):
@@ -54,14 +71,46 @@ def select_images(
     # Where a key holds * or [, the folder of that very name comes first.
     is_glob = storage.is_glob(images) and not _is_folder(images)
     found = storage.iter_glob(images) if is_glob else storage.iter_objects(images)
-    endings = tuple(suffix.lower() for suffix in suffixes)
-    for info in found:
-        if info.uri.startswith(inside_output):
-            continue
+    outside = (info for info in found if not info.uri.startswith(inside_output))
+    if _names_archive(images, is_glob=is_glob):
+        refuse_compressed(images)
+        # One tar needs no listing, which https has none of.
+        tars = outside if is_glob else [ObjectInfo(uri=images)]
+        yield from _open_tars(tars, endings, counts, known_tars)
+        return
+    for info in outside:
         if info.is_folder_key or not info.uri.lower().endswith(endings):
             counts.skipped += 1
+            counts.tars += is_tar(info.uri)
             continue
         yield info
+
+
+def _open_tars(
+    found: Iterable[ObjectInfo],
+    endings: tuple[str, ...],
+    counts: SelectionCounts,
+    known_tars: Mapping[str, str],
+) -> Iterator[ObjectInfo]:
+    """Give the images of tars in place of these."""
+    for are_tars, group in itertools.groupby(found, key=lambda info: is_tar(info.uri)):
+        if not are_tars:
+            yield from group
+            continue
+        tars = (
+            TarIndex(info, suffixes=endings, known_etag=known_tars.get(info.uri, ""))
+            for info in group
+        )
+        for tar in read_ahead(tars):
+            yield from tar
+            counts.skipped += tar.skipped
+
+
+def _names_archive(images: str, *, is_glob: bool) -> bool:
+    """Say whether tars are named, packed or plain, and no folder that is called like one."""
+    if not (is_tar(images) or is_compressed(images)):
+        return False
+    return is_glob or storage.find_object(images) is not None
 
 
 def _is_folder(uri: str) -> bool:
@@ -80,6 +129,11 @@ def _read_list(uri: str) -> Iterator[ObjectInfo]:
             raise InputError(
                 f"list {uri}, entry {number}: a local path in a list from a remote store; "
                 "give URIs of the store"
+            )
+        refuse_compressed(info.uri)
+        if storage.split_member(info.uri) is not None:
+            raise InputError(
+                f"list {uri}, entry {number}: {info.uri} is a member of a tar; list the tar"
             )
         # 64-bit hashes take less room than the texts.
         mark = hash(info.uri)

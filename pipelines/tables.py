@@ -90,6 +90,8 @@ MANIFEST_SCHEMA: Final = pa.schema(
         _required("size", pa.int64()),
         _required("etag", pa.string()),
         _required("mtime", pa.float64()),
+        # Of members of tars: what makes the manifest their index. Null for whole objects.
+        pa.field("offset", pa.int64()),
     ]
 )
 

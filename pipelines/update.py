@@ -1,8 +1,9 @@
 """What has changed since the images were listed: the next generation of a run's manifest.
 
-The old listing is held as digests of names and versions, 29 bytes an image, and the new one is
+The old listing is held as digests of names and versions, 33 bytes an image, and the new one is
 streamed, so that memory is bounded whatever the names. An image listed without size and etag counts
-as unchanged, for nothing tells that it is not.
+as unchanged, for nothing tells that it is not. A tar that has not changed is one entry of the new
+listing: its members are those that the manifest has of it.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ _VERSION_COLUMNS: Final[dict[str, pa.DataType]] = {
     # Not `string`, which ends at 2 GiB.
     "etag": pa.large_string(),
     "mtime": pa.float64(),
+    "offset": pa.int64(),
 }
 _VERSION_SCHEMA: Final = pa.schema(_VERSION_COLUMNS)
 
@@ -63,6 +65,27 @@ class Changes:
     """Failed images that are done again though they have not changed."""
 
 
+class _KnownTars:
+    """The tars of a manifest: a number for each, and the version that their members are of."""
+
+    def __init__(self) -> None:
+        self.etags: dict[str, str] = {}
+        self.numbers: dict[str, int] = {}
+
+    def find(self, table: pa.Table) -> NDArray[np.int32]:
+        """The tars of some images, by number; -1 for whole objects."""
+        found = np.full(len(table), -1, dtype=np.int32)
+        members = np.flatnonzero(table["offset"].is_valid())
+        images, etags = (_list(table.take(members), name) for name in ("image", "etag"))
+        for at, image, etag in zip(members, images, etags, strict=True):
+            tar = ObjectInfo(uri=image, offset=0).object_uri
+            found[at] = self.numbers.setdefault(tar, len(self.numbers))
+            # Of members of two versions one has changed, whatever the tar is now.
+            if self.etags.setdefault(tar, etag) != etag:
+                self.etags[tar] = ""
+        return found
+
+
 class Comparison:
     """The images of a run's manifest, compared with a new listing or with the store."""
 
@@ -74,16 +97,18 @@ class Comparison:
         Args:
             manifest: Of the run, as it stands.
             failed: Names of the failed images that are to be done again, by slice.
-            slices: Numbers of those that may change; None for all.
+            slices: Numbers of those that may change; None for all, as a listing needs.
         """
-        self._manifest = manifest
+        self.manifest = manifest
         self._failed = failed
+        self._tars = _KnownTars()
         names, versions = [np.zeros((0, _NAME_WORDS), np.uint64)], [np.zeros(0, np.uint64)]
-        numbers = [np.zeros(0, np.int32)]
+        numbers, tars = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
         for _, table in iter_tables(manifest, slices):
             images, sizes, etags = (_list(table, name) for name in ("image", "size", "etag"))
             names.append(_digest_names(images))
-            versions.append(_digest_versions(sizes, etags))
+            versions.append(_digest_versions(sizes, etags, _list(table, "offset")))
+            tars.append(self._tars.find(table))
             numbers.append(table["slice"].to_numpy())
         unsorted = _join(names)
         order = np.argsort(unsorted[:, 0])
@@ -91,6 +116,7 @@ class Comparison:
         del unsorted
         self._versions = _join(versions)[order]
         self._slices = _join(numbers)[order]
+        self._tar_numbers = _join(tars)[order]
         self._seen = np.zeros(len(order), dtype=np.bool_)
         self._found: list[pa.Table] = []
         self._newer = _Versions([])
@@ -98,16 +124,23 @@ class Comparison:
         self.old_size_bytes = 0
         """Encoded bytes that the touched slices had before."""
 
+    @property
+    def tars(self) -> Mapping[str, str]:
+        """The etag of each tar in the manifest, "" where its members differ in it."""
+        return self._tars.etags
+
     def take_listing(self, images: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
         """Compare a new listing, image by image.
 
         Args:
-            images: In the order of the listing.
+            images: In the order of the listing; a tar in place of its members if it is in `tars`
+                and has not changed.
 
         Yields:
             The images that are new; the others are remembered.
         """
-        stream = iter(images)
+        unchanged: set[int] = set()
+        stream = self._take_tars(images, unchanged)
         while chunk := list(itertools.islice(stream, _CHUNK)):
             places = self._find([info.uri for info in chunk])
             known = np.flatnonzero(places >= 0)
@@ -117,11 +150,26 @@ class Comparison:
             self._remember(places[compared], [chunk[at] for at in compared])
             self._added += len(chunk) - len(known)
             yield from (chunk[at] for at in np.flatnonzero(places < 0))
+        self._seen |= np.isin(self._tar_numbers, np.array(sorted(unchanged), dtype=np.int32))
+
+    def _take_tars(self, images: Iterable[ObjectInfo], unchanged: set[int]) -> Iterator[ObjectInfo]:
+        """Note the tars that have not changed, and pass on all else."""
+        for info in images:
+            number = self._tars.numbers.get(info.uri)
+            if number is None:
+                yield info
+            else:
+                unchanged.add(number)
 
     def take_store(self) -> None:
-        """Look up the failed images alone; all others count as unchanged."""
+        """Look up the failed images alone; all others count as unchanged.
+
+        Members of a tar that has changed are left to the next update, with all others of it.
+        """
         self._seen[:] = True
-        names = sorted(itertools.chain.from_iterable(self._failed.values()))
+        failed = sorted(itertools.chain.from_iterable(self._failed.values()))
+        is_member = self._tar_numbers[self._find(failed)] >= 0
+        names = list(itertools.compress(failed, ~is_member))
         with ThreadPoolExecutor(_STATS) as threads:
             found = [info for info in threads.map(_look_up, names) if info is not None]
         self._remember(self._find([info.uri for info in found]), found)
@@ -137,7 +185,7 @@ class Comparison:
         vanished = self._slices[~self._seen]
         failed = np.fromiter(self._failed, dtype=np.int32)
         numbers = np.unique(np.concatenate([changed, vanished, failed]))
-        for place, entries in iter_slices(self._manifest, numbers.tolist()):
+        for place, entries in iter_slices(self.manifest, numbers.tolist()):
             self.old_size_bytes += sum(entry.info.size for entry in entries)
             yield place.number, self._renew(entries, self._failed.get(place.number, set()))
 
@@ -175,11 +223,13 @@ class Comparison:
     def _remember(self, places: NDArray[np.int64], infos: Sequence[ObjectInfo]) -> None:
         """Keep new versions, as Arrow: ten million Python objects would take four gigabytes."""
         sizes, etags = [info.size for info in infos], [info.etag for info in infos]
-        versions = _digest_versions(sizes, etags)
+        offsets = [info.offset for info in infos]
+        versions = _digest_versions(sizes, etags, offsets)
         is_newer = (versions != self._versions[places]) & (versions != 0)
         mtimes = [info.mtime for info in infos]
         table = pa.Table.from_pydict(
-            {"place": places, "size": sizes, "etag": etags, "mtime": mtimes}, _VERSION_SCHEMA
+            {"place": places, "size": sizes, "etag": etags, "mtime": mtimes, "offset": offsets},
+            _VERSION_SCHEMA,
         )
         self._found.append(table.filter(pa.array(is_newer)))
 
@@ -221,9 +271,8 @@ class _Versions:
 
 
 def write_update(
-    manifest: Manifest,
+    comparison: Comparison,
     listing: Iterable[ObjectInfo] | None,
-    failed: Mapping[int, set[str]],
     *,
     slice_size: int,
     slice_bytes: int,
@@ -233,9 +282,9 @@ def write_update(
     """Compare, and write the next generation if there is work.
 
     Args:
-        manifest: Of the run, as it stands, all of it committed.
-        listing: The images as they are now; None to retry failed ones alone.
-        failed: Names of the failed images that are to be done again, by slice.
+        comparison: Of the run's manifest, all of it committed; used up.
+        listing: The images as they are now, see `Comparison.take_listing`; None to retry failed
+            ones alone.
         slice_size: Most images in a new slice.
         slice_bytes: Most encoded bytes in a new slice, as listed.
         count_skipped: Asked once the listing has ended.
@@ -244,8 +293,7 @@ def write_update(
     Returns:
         What changed; nothing was written if it is nothing.
     """
-    before = manifest.summary
-    comparison = Comparison(manifest, failed, sorted(failed) if listing is None else None)
+    before = comparison.manifest.summary
 
     def slices() -> Iterator[tuple[int, list[ManifestEntry]]]:
         if listing is None:
@@ -269,7 +317,9 @@ def write_update(
             parts=counts.parts,
         )
 
-    write_generation(manifest.output, before.generation + 1, slices(), sum_up=sum_up, check=check)
+    write_generation(
+        comparison.manifest.output, before.generation + 1, slices(), sum_up=sum_up, check=check
+    )
     return comparison.count()
 
 
@@ -301,12 +351,14 @@ def _digest_names(names: Sequence[str]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, _NAME_WORDS)
 
 
-def _digest_versions(sizes: Sequence[int], etags: Sequence[str]) -> NDArray[np.uint64]:
-    """A number for size and etag; 0 where both are unknown."""
+def _digest_versions(
+    sizes: Sequence[int], etags: Sequence[str], offsets: Sequence[int | None]
+) -> NDArray[np.uint64]:
+    """A number for size, etag and place in a tar; 0 where size and etag are unknown."""
     digests = (
-        hashlib.blake2b(f"{size} {etag}".encode(), digest_size=_WORD_BYTES).digest()
+        hashlib.blake2b(f"{size} {etag} {offset}".encode(), digest_size=_WORD_BYTES).digest()
         if size or etag
         else bytes(_WORD_BYTES)
-        for size, etag in zip(sizes, etags, strict=True)
+        for size, etag, offset in zip(sizes, etags, offsets, strict=True)
     )
     return np.frombuffer(b"".join(digests), dtype="<u8")

@@ -32,7 +32,8 @@ class AnnotateConfig:
     """One annotation run: where from, where to, with which model, and how."""
 
     images: str
-    """A folder or prefix, a glob, or a list of URIs (.txt, or .parquet with a column `image`)."""
+    """A folder or prefix, a glob, a list of URIs (.txt, or .parquet with a column `image`), or
+    WebDataset tars: one, a glob that ends in .tar, or a list of them."""
     output: str
     """Folder for the tables: a local path or a URI. The same command goes on where it stood."""
     weights: tuple[str, ...] = ("demo",)

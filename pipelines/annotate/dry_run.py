@@ -15,7 +15,7 @@ from overfeat.views import PreparedImage
 from pipelines import storage
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.graph import resolve_device
-from pipelines.annotate.planning import list_images
+from pipelines.annotate.planning import describe_nothing, list_images
 from pipelines.annotate.resolve import resolve_model
 from pipelines.cluster import join_cluster, place_workers
 from pipelines.errors import ImageError, InputError
@@ -72,7 +72,7 @@ def estimate(config: AnnotateConfig) -> Estimate:
         images, slices = images + len(entries), slices + 1
         size += sum(entry.info.size for entry in entries)
     if not images:
-        raise InputError(f"--images {config.images}: no image there")
+        raise InputError(describe_nothing(config, listing.counts))
     workers, measured, rate = _measure(config, files, first)
     return Estimate(
         images=images,

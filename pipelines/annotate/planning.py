@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
+from types import MappingProxyType
 from typing import Final
 
 from pipelines import receipts, storage
@@ -25,7 +26,7 @@ from pipelines.manifest import (
 from pipelines.receipts import RowCounts
 from pipelines.selection import SelectionCounts, select_images
 from pipelines.storage import ObjectInfo
-from pipelines.update import Changes, write_update
+from pipelines.update import Changes, Comparison, write_update
 
 logger = logging.getLogger(__name__)
 
@@ -43,29 +44,40 @@ class Listing:
     """What was left out; complete once the iterator has ended."""
 
 
-def list_images(config: AnnotateConfig, output: str) -> Listing:
+def list_images(
+    config: AnnotateConfig, output: str, known_tars: Mapping[str, str] = MappingProxyType({})
+) -> Listing:
     """List the images of a run; nothing is read before they are iterated.
 
     Args:
         config: What the user said.
         output: The run, which is left out.
+        known_tars: Etags of tars that are given in place of their members if they have not changed.
 
     Returns:
         The images.
     """
     counts = SelectionCounts()
     found = select_images(
-        storage.resolve_uri(config.images), output=output, suffixes=config.suffixes, counts=counts
+        storage.resolve_uri(config.images),
+        output=output,
+        suffixes=config.suffixes,
+        counts=counts,
+        # A limit counts members.
+        known_tars=known_tars if config.limit is None else {},
     )
     return Listing(images=islice(found, config.limit), counts=counts)
 
 
-def peek_images(config: AnnotateConfig, output: str) -> Listing:
+def peek_images(
+    config: AnnotateConfig, output: str, known_tars: Mapping[str, str] = MappingProxyType({})
+) -> Listing:
     """List the images of a run, and make sure that there is one before anything is written.
 
     Args:
         config: What the user said.
         output: The run.
+        known_tars: As for `list_images`.
 
     Returns:
         The images, all of them.
@@ -73,15 +85,29 @@ def peek_images(config: AnnotateConfig, output: str) -> Listing:
     Raises:
         InputError: If there is none.
     """
-    listing = list_images(config, output)
+    listing = list_images(config, output, known_tars)
     first = next(listing.images, None)
     if first is None:
-        endings = " ".join(config.suffixes)
-        raise InputError(
-            f"--images {config.images}: no image there ({listing.counts.skipped} other objects); "
-            f"expected names that end in {endings}"
-        )
+        raise InputError(describe_nothing(config, listing.counts))
     return Listing(images=chain([first], listing.images), counts=listing.counts)
+
+
+def describe_nothing(config: AnnotateConfig, counts: SelectionCounts) -> str:
+    """Say why there is nothing to do.
+
+    Args:
+        config: What the user said.
+        counts: What was left out of a listing that has ended.
+
+    Returns:
+        The message.
+    """
+    folder = config.images.rstrip("/")
+    hint = f"; for the images in tars name these: {folder}/*.tar" if counts.tars else ""
+    return (
+        f"--images {config.images}: no image there ({counts.skipped} other objects); "
+        f"expected names that end in {' '.join(config.suffixes)}{hint}"
+    )
 
 
 def write_first_generation(
@@ -147,12 +173,12 @@ def write_next_generation(
         InputError: If no image is there any more.
     """
     failed = receipts.list_failed(manifest.output, counts) if config.retry_failed else {}
+    comparison = Comparison(manifest, failed, None if config.update else sorted(failed))
     # An empty listing is a bucket that is not mounted rather than one whose images are all gone.
-    listing = peek_images(config, manifest.output) if config.update else None
+    listing = peek_images(config, manifest.output, comparison.tars) if config.update else None
     changes = write_update(
-        manifest,
+        comparison,
         None if listing is None else listing.images,
-        failed,
         slice_size=config.slice_size,
         slice_bytes=config.slice_bytes,
         count_skipped=lambda: 0 if listing is None else listing.counts.skipped,

@@ -40,7 +40,8 @@ class ManifestSummary:
     size_bytes: int
     """Encoded bytes of the run's images, as listed."""
     skipped: int
-    """Objects that were not taken for images."""
+    """Objects and members of tars that were not taken for images; an update does not count those of
+    tars that it finds unchanged."""
     touched: int
     """Slices that this generation lists."""
     todo: int
@@ -241,6 +242,7 @@ def _make_table(number: int, entries: Sequence[ManifestEntry], schema: pa.Schema
         "size": [info.size for info in infos],
         "etag": [info.etag for info in infos],
         "mtime": [info.mtime for info in infos],
+        "offset": [info.offset for info in infos],
         "todo": [entry.todo for entry in kept],
     }
     return pa.Table.from_pydict({name: columns[name] for name in schema.names}, schema)

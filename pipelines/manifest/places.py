@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +25,9 @@ from pipelines.manifest.generations import (
     read_generation,
 )
 from pipelines.storage import ObjectInfo
+from pipelines.tables import MANIFEST_SCHEMA
+
+_INFO_COLUMNS: Final = ("image", "size", "etag", "mtime", "offset")
 
 
 class SlicePlace(NamedTuple):
@@ -170,7 +173,11 @@ def _open_part(uri: str) -> Iterator[pq.ParquetFile]:
     """
     try:
         with storage.open_range_reader(uri) as file:
-            yield pq.ParquetFile(file)
+            part = pq.ParquetFile(file)
+            missing = set(MANIFEST_SCHEMA.names) - set(part.schema_arrow.names)
+            if missing:
+                raise StorageError(f"{uri}: has no column {', '.join(missing)}; start a new run")
+            yield part
     except FileNotFoundError:
         raise StorageError(f"{uri}: missing; something deleted a part of the run") from None
     except (pa.ArrowException, OSError) as error:
@@ -190,9 +197,11 @@ def _slice_numbers(part: pq.ParquetFile) -> Iterator[int]:
 
 
 def _decode(table: pa.Table) -> list[ManifestEntry]:
-    columns = [table[name].to_pylist() for name in ("image", "size", "etag", "mtime")]
+    columns = [table[name].to_pylist() for name in _INFO_COLUMNS]
     todo = table["todo"].to_pylist() if "todo" in table.column_names else itertools.repeat(True)
     return [
-        ManifestEntry(ObjectInfo(uri=uri, size=size, etag=etag, mtime=mtime), todo=is_todo)
-        for uri, size, etag, mtime, is_todo in zip(*columns, todo, strict=False)
+        ManifestEntry(
+            ObjectInfo(uri=uri, size=size, etag=etag, mtime=mtime, offset=offset), todo=is_todo
+        )
+        for uri, size, etag, mtime, offset, is_todo in zip(*columns, todo, strict=False)
     ]

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from pipelines import storage
 from pipelines.errors import ImageError, StorageError
+from pipelines.manifest import iter_slices, open_manifest
 from pipelines.receipts import list_receipts
 from pipelines.report.choose import WITHOUT_LABEL, Candidate, Shortlist
 from pipelines.storage import ObjectBytes, ObjectInfo
@@ -96,10 +97,9 @@ class ShownBox:
 class ShownImage:
     """An ok image with all that the tables know of it."""
 
-    image: str
-    """Its URI."""
-    etag: str
-    """Of the bytes that were annotated; "" when unknown."""
+    listed: ObjectInfo
+    """Where it is read: its URI, its place in a tar, and the etag of the bytes that were annotated,
+    "" when unknown."""
     width: int
     height: int
     """Pixels, after EXIF orientation."""
@@ -109,6 +109,11 @@ class ShownImage:
     """Those that have the threshold as score, by rank, best first."""
     n_below: int
     """Boxes with a lower score."""
+
+    @property
+    def image(self) -> str:
+        """Its URI."""
+        return self.listed.uri
 
 
 def tally_tables(output: str, *, max_images: int, score_threshold: float) -> Tally:
@@ -167,6 +172,7 @@ def read_shown(
     """
     numbers = sorted({candidate.slice_number for candidate in candidates})
     wanted = [candidate.image for candidate in candidates]
+    offsets = _find_offsets(output, candidates)
     shown: dict[str, ShownImage] = {}
     for _, images_rows, boxes_rows in _read_slices(
         output, numbers, _list_boxes(output), None, None
@@ -177,8 +183,25 @@ def read_shown(
             for row in _iterate_rows(kept, wanted):
                 boxes.setdefault(row["image"], []).append(_make_box(row))
         for row in _iterate_rows(images_rows, wanted):
-            shown[row["image"]] = _make_image(row, boxes.get(row["image"], []))
+            offset = offsets.get(row["image"])
+            shown[row["image"]] = _make_image(row, offset, boxes.get(row["image"], []))
     return [shown[image] for image in wanted if image in shown]
+
+
+def _find_offsets(output: str, candidates: Sequence[Candidate]) -> dict[str, int]:
+    """Where the bytes of those begin that are members of tars: the manifest alone knows."""
+    numbers = {at.slice_number for at in candidates if storage.split_member(at.image) is not None}
+    # Most runs have no members, and are spared the manifest.
+    manifest = open_manifest(output) if numbers else None
+    if manifest is None:
+        return {}
+    listed = numbers.intersection(range(manifest.summary.slices))
+    return {
+        entry.info.uri: entry.info.offset
+        for _, entries in iter_slices(manifest, listed)
+        for entry in entries
+        if entry.info.offset is not None
+    }
 
 
 def _list_boxes(output: str) -> set[int]:
@@ -256,10 +279,11 @@ def _add_boxes(tally: Tally, boxes_rows: pd.DataFrame | None) -> None:
         tally.labels[str(label)] += int(number)
 
 
-def _make_image(row: dict[Hashable, Any], boxes: Sequence[ShownBox]) -> ShownImage:
+def _make_image(
+    row: dict[Hashable, Any], offset: int | None, boxes: Sequence[ShownBox]
+) -> ShownImage:
     return ShownImage(
-        image=row["image"],
-        etag=row["etag"],
+        listed=ObjectInfo(uri=row["image"], size=row["size"], etag=row["etag"], offset=offset),
         width=int(row["width"]),
         height=int(row["height"]),
         classes=tuple(zip(row["labels"], row["scores"], strict=True)),

@@ -19,7 +19,7 @@ from pipelines import storage
 from pipelines.errors import ImageError, ImageReason, PipelineError
 from pipelines.images import ImageLimits, decode_image
 from pipelines.report.load import ShownImage
-from pipelines.storage import ObjectBytes, ObjectInfo
+from pipelines.storage import ObjectBytes
 
 IMAGES_AT_ONCE = 4
 """Encoded images in memory; hides the latency of an object store."""
@@ -63,7 +63,7 @@ def make_pictures(images: Sequence[ShownImage], *, thumbnail_px: int) -> Iterato
 
 
 def _read(images: Sequence[ShownImage]) -> Sequence[ObjectBytes | ImageError]:
-    objects = [ObjectInfo(uri=shown.image, etag=shown.etag) for shown in images]
+    objects = [shown.listed for shown in images]
     try:
         return storage.read_objects(objects, max_bytes=ImageLimits().max_bytes)
     except PipelineError as error:

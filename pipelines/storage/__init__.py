@@ -17,12 +17,15 @@ from pipelines.storage.globs import compile_glob, is_glob, split_glob
 from pipelines.storage.local import LocalStore
 from pipelines.storage.objects import CreateUnsupportedError, ObjectBytes, ObjectInfo, Store
 from pipelines.storage.uris import (
+    escape_surrogates,
     is_local,
+    join_member,
     join_uri,
     local_path,
     relative_to,
     resolve_uri,
     scheme_of,
+    split_member,
 )
 
 __all__ = [
@@ -30,11 +33,14 @@ __all__ = [
     "ObjectInfo",
     "create_bytes",
     "delete",
+    "escape_surrogates",
     "exists",
+    "find_object",
     "is_glob",
     "is_local",
     "iter_glob",
     "iter_objects",
+    "join_member",
     "join_uri",
     "list_names",
     "local_path",
@@ -43,13 +49,13 @@ __all__ = [
     "read_objects",
     "relative_to",
     "resolve_uri",
+    "split_member",
     "supports_create_if_absent",
     "write_bytes",
 ]
 
 _RANGE_BUFFER_BYTES = 1 << 20
-"""One request reads at least this much; assumed to cover a Parquet footer and a tar header with its
-image."""
+"""One request reads at least this much; assumed to cover a Parquet footer."""
 
 
 def iter_objects(prefix: str) -> Iterator[ObjectInfo]:
@@ -101,16 +107,19 @@ def iter_glob(pattern: str) -> Iterator[ObjectInfo]:
 def read_objects(
     objects: Sequence[ObjectInfo], *, concurrency: int = 16, max_bytes: int | None = None
 ) -> list[ObjectBytes | ImageError]:
-    """Read whole objects; one that cannot be read costs its own answer and nothing else.
+    """Read whole objects, and members of tars by a range each.
+
+    What cannot be read costs its own answer and nothing else.
 
     Args:
         objects: what to read; an entry without an etag cannot be found `changed`.
         concurrency: how many are read at a time, at least 1.
-        max_bytes: a larger object is not read but `too_large`.
+        max_bytes: what is larger is not read but `too_large`.
 
     Returns:
         One answer an object, in order: its bytes with the etag that they are of, or an error with
-        one of the reasons not_found, access_denied, unavailable, changed, too_large, not_an_image.
+        one of the reasons not_found, access_denied, unavailable, changed, too_large, not_an_image,
+        and for a member that goes beyond the end of its tar truncated.
 
     Raises:
         InputError: a URI or the endpoint is not valid.
@@ -159,6 +168,21 @@ def open_range_reader(uri: str, *, buffer_bytes: int = _RANGE_BUFFER_BYTES) -> B
     return _store_of(uri).open(uri, buffer_bytes=buffer_bytes)
 
 
+def find_object(uri: str) -> ObjectInfo | None:
+    """Describe the object that stands at exactly this URI, over https too.
+
+    Args:
+        uri: the object.
+
+    Returns:
+        As a listing shows it; None if there is none. A folder is none.
+
+    Raises:
+        StorageError: the store refused, or did not answer after retries.
+    """
+    return _store_of(uri).find_object(uri)
+
+
 def exists(uri: str) -> bool:
     """Say whether an object stands at exactly this URI; a folder is none.
 
@@ -171,7 +195,7 @@ def exists(uri: str) -> bool:
     Raises:
         StorageError: the store refused, or did not answer after retries.
     """
-    return _store_of(uri).exists(uri)
+    return find_object(uri) is not None
 
 
 def list_names(folder: str) -> set[str]:
@@ -231,7 +255,7 @@ def create_bytes(uri: str, data: bytes, *, scratch: str | None = None) -> bool:
     store = _store_of(uri)
     # A store that ignores the condition would overwrite: looking first makes that a race, not a
     # rule.
-    if store.exists(uri):
+    if store.find_object(uri) is not None:
         return False
     try:
         return store.create(uri, data, scratch=scratch)

@@ -21,7 +21,8 @@ from typing import BinaryIO
 from pipelines.errors import ImageError, ImageReason, InputError
 from pipelines.storage.failures import absence_kept, explain_image, explained
 from pipelines.storage.objects import CreateUnsupportedError, ObjectBytes, ObjectInfo
-from pipelines.storage.uris import local_path
+from pipelines.storage.ranges import check_range
+from pipelines.storage.uris import escape_surrogates, local_path
 
 logger = logging.getLogger(__name__)
 
@@ -68,13 +69,15 @@ class LocalStore:
         with absence_kept(uri):
             return local_path(uri).open("rb", buffering=buffer_bytes)
 
-    def exists(self, uri: str) -> bool:
-        """Say whether a file stands here."""
+    def find_object(self, uri: str) -> ObjectInfo | None:
+        """Describe the file that stands here."""
+        path = local_path(uri)
         with explained(uri):
             try:
-                return stat.S_ISREG(local_path(uri).stat().st_mode)
+                status = path.stat()
             except (FileNotFoundError, NotADirectoryError):
-                return False
+                return None
+        return _describe(str(path), status) if stat.S_ISREG(status.st_mode) else None
 
     def write(self, uri: str, data: bytes, *, scratch: str | None) -> None:
         """Write a temporary file and rename it."""
@@ -121,7 +124,7 @@ def _walk(root: Path, status: os.stat_result, name_start: str) -> Iterator[Objec
             status = entry.stat()
         except OSError:
             # A broken link, or gone since: the read will say why, in the row of this image.
-            yield ObjectInfo(uri=_printable(entry.path))
+            yield ObjectInfo(uri=escape_surrogates(entry.path))
             continue
         identity = (status.st_dev, status.st_ino)
         if stat.S_ISREG(status.st_mode):
@@ -150,16 +153,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _describe(path: str, status: os.stat_result) -> ObjectInfo:
     return ObjectInfo(
-        uri=_printable(path),
+        # A name that is not UTF-8 so becomes a row with not_found.
+        uri=escape_surrogates(path),
         size=status.st_size,
         etag=_etag(status),
         mtime=status.st_mtime_ns / 1e9,
     )
-
-
-def _printable(path: str) -> str:
-    """Escape a name that is not UTF-8: it fits no table, and so becomes a row with not_found."""
-    return path.encode("utf-8", "backslashreplace").decode()
 
 
 def _etag(status: os.stat_result) -> str:
@@ -167,15 +166,16 @@ def _etag(status: os.stat_result) -> str:
 
 
 def _read_file(info: ObjectInfo, max_bytes: int | None) -> ObjectBytes | ImageError:
-    """Read one file whole, making sure that it did not change meanwhile."""
+    """Read one file, or a member of it, making sure that it did not change meanwhile."""
     try:
         # Without O_NONBLOCK, a named pipe in a list would block this worker for ever.
-        descriptor = os.open(local_path(info.uri), os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(local_path(info.object_uri), os.O_RDONLY | os.O_NONBLOCK)
         try:
             before = os.fstat(descriptor)
             _check_file(info, before, max_bytes)
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read()
+                file.seek(info.offset or 0)
+                data = file.read(-1 if info.offset is None else info.size)
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
@@ -183,7 +183,8 @@ def _read_file(info: ObjectInfo, max_bytes: int | None) -> ObjectBytes | ImageEr
         return error
     except (OSError, ValueError, InputError) as error:
         return explain_image(error, info.uri)
-    if _etag(after) != _etag(before) or len(data) != after.st_size:
+    expected = after.st_size if info.offset is None else info.size
+    if _etag(after) != _etag(before) or len(data) != expected:
         return ImageError(ImageReason.CHANGED, f"{info.uri}: the file changed while it was read")
     return ObjectBytes(data=data, etag=_etag(after))
 
@@ -194,11 +195,13 @@ def _check_file(info: ObjectInfo, status: os.stat_result, max_bytes: int | None)
         raise ImageError(ImageReason.NOT_AN_IMAGE, f"{info.uri}: not a regular file")
     if info.etag and _etag(status) != info.etag:
         raise ImageError(ImageReason.CHANGED, f"{info.uri}: the file changed since it was listed")
-    if max_bytes is not None and status.st_size > max_bytes:
+    size = status.st_size if info.offset is None else info.size
+    if max_bytes is not None and size > max_bytes:
         raise ImageError(
-            ImageReason.TOO_LARGE,
-            f"{info.uri}: {status.st_size} bytes, at most {max_bytes} are read",
+            ImageReason.TOO_LARGE, f"{info.uri}: {size} bytes, at most {max_bytes} are read"
         )
+    if info.offset is not None:
+        check_range(info, status.st_size)
 
 
 @contextmanager

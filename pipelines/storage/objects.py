@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from pipelines.errors import ImageError, StorageError
+from pipelines.storage.uris import split_member
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -14,32 +15,43 @@ class ObjectInfo:
     """One object as a listing shows it."""
 
     uri: str
-    """Absolute local path, or scheme://bucket/key with the key as it is, never percent-encoded."""
+    """Absolute local path, or scheme://bucket/key with the key as it is, never percent-encoded; of
+    a member of a tar, that of the tar, `#` and the member's name."""
 
     size: int = 0
     """Bytes; 0 when unknown."""
 
     etag: str = ""
-    """The store's version mark without quotes, "SIZE-MTIME_NS" on local disk; "" when unknown."""
+    """The store's version mark without quotes, "SIZE-MTIME_NS" on local disk; "" when unknown.
+    Of a member, the tar's."""
 
     mtime: float = 0.0
-    """Last modification in seconds since 1970 UTC; 0 when unknown."""
+    """Last modification in seconds since 1970 UTC; 0 when unknown. Of a member, the tar's."""
+
+    offset: int | None = None
+    """Where the bytes of a member begin in its tar; None for a whole object."""
 
     @property
     def is_folder_key(self) -> bool:
         """Whether this is the placeholder that some tools put where a folder would be."""
         return self.uri.endswith("/")
 
+    @property
+    def object_uri(self) -> str:
+        """The object that is asked for the bytes: the tar of a member."""
+        parts = None if self.offset is None else split_member(self.uri)
+        return self.uri if parts is None else parts[0]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectBytes:
-    """The bytes of one object, and the version that they are of."""
+    """The bytes of one object or member of a tar, and the version that they are of."""
 
     data: bytes
-    """The whole object."""
+    """All of them."""
 
     etag: str
-    """The etag of exactly these bytes, "" when the store has none."""
+    """The etag of exactly these bytes, a member's tar's; "" when the store has none."""
 
 
 class CreateUnsupportedError(StorageError):
@@ -53,6 +65,10 @@ class Store(Protocol):
         """Stream the object `uri` and those in the folder `uri` whose path starts so."""
         ...
 
+    def find_object(self, uri: str) -> ObjectInfo | None:
+        """Describe the object that stands at exactly this URI."""
+        ...
+
     def list_names(self, uri: str) -> set[str]:
         """Name the objects that lie directly in a folder."""
         ...
@@ -60,7 +76,7 @@ class Store(Protocol):
     def read_objects(
         self, objects: Sequence[ObjectInfo], *, concurrency: int, max_bytes: int | None
     ) -> list[ObjectBytes | ImageError]:
-        """Read whole objects, one answer for each, in order."""
+        """Read whole objects, and ranges for members of tars; one answer for each, in order."""
         ...
 
     def read(self, uri: str) -> bytes:
@@ -69,10 +85,6 @@ class Store(Protocol):
 
     def open(self, uri: str, *, buffer_bytes: int) -> BinaryIO:
         """Open one object for ranged reads."""
-        ...
-
-    def exists(self, uri: str) -> bool:
-        """Say whether an object stands at exactly this URI."""
         ...
 
     def write(self, uri: str, data: bytes, *, scratch: str | None) -> None:

@@ -21,6 +21,7 @@ from fsspec import AbstractFileSystem, get_filesystem_class
 from pipelines.errors import ImageError, ImageReason, InputError
 from pipelines.storage.failures import Fault, absence_kept, classify, explain_image, explained
 from pipelines.storage.objects import CreateUnsupportedError, ObjectBytes, ObjectInfo
+from pipelines.storage.ranges import check_range
 from pipelines.storage.retries import Retries
 
 _ERROR_CLASSES = {
@@ -102,10 +103,10 @@ class RemoteStore:
         self._repeat_fetches(uri, file)
         return cast("BinaryIO", file)
 
-    def exists(self, uri: str) -> bool:
+    def find_object(self, uri: str) -> ObjectInfo | None:
         """Ask for what the store knows of an object."""
         info = self._find(uri)
-        return info is not None and info["type"] == "file"
+        return self._describe(info) if info is not None and info["type"] == "file" else None
 
     def write(self, uri: str, data: bytes, *, scratch: str | None) -> None:
         """Put finished bytes."""
@@ -212,24 +213,35 @@ class RemoteStore:
         )
 
     def _read_object(self, listed: ObjectInfo, max_bytes: int | None) -> ObjectBytes | ImageError:
-        """Read one object whole; what goes wrong is the answer."""
+        """Read one object or member; what goes wrong is the answer."""
         try:
             return self._repeat(listed.uri, lambda: self._read_once(listed, max_bytes))
+        except ImageError as error:
+            return error
         except self._errors as error:
             return explain_image(error, listed.uri)
 
-    def _read_once(self, listed: ObjectInfo, max_bytes: int | None) -> ObjectBytes | ImageError:
+    def _read_once(self, listed: ObjectInfo, max_bytes: int | None) -> ObjectBytes:
         uri = listed.uri
-        filesystem, path = self._locate(uri)
+        filesystem, path = self._locate(listed.object_uri)
         info = filesystem.info(path)
-        size, etag = int(info.get("size") or 0), _find_etag(info)
+        there, etag = int(info.get("size") or 0), _find_etag(info)
         if listed.etag and etag and etag != listed.etag:
-            return ImageError(ImageReason.CHANGED, f"{uri}: changed since it was listed")
+            raise ImageError(ImageReason.CHANGED, f"{uri}: changed since it was listed")
+        size = there if listed.offset is None else listed.size
         if max_bytes is not None and size > max_bytes:
-            return ImageError(
+            raise ImageError(
                 ImageReason.TOO_LARGE, f"{uri}: {size} bytes, at most {max_bytes} are read"
             )
-        return ObjectBytes(data=filesystem.cat_file(path), etag=etag)
+        if listed.offset is None:
+            return ObjectBytes(data=filesystem.cat_file(path), etag=etag)
+        check_range(listed, there)
+        # Of no bytes there is no range.
+        end = listed.offset + size
+        data = filesystem.cat_file(path, start=listed.offset, end=end) if size else b""
+        if len(data) != size:
+            raise ConnectionError(f"{len(data)} bytes came of a range of {size}")
+        return ObjectBytes(data=data, etag=etag)
 
     def _refuse_to_write(self, uri: str) -> None:
         if self._scheme == "https":

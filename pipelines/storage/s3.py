@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from pipelines.errors import ImageError, ImageReason, StorageError
 from pipelines.storage.failures import absence_kept, explain_image, explained, find_code
 from pipelines.storage.objects import CreateUnsupportedError, ObjectBytes, ObjectInfo
+from pipelines.storage.ranges import check_range
 from pipelines.storage.s3_client import STORE_ERRORS, S3Client, connect
 from pipelines.storage.uris import bucket_and_key
 
@@ -77,14 +78,15 @@ class S3Store:
         """Open one object for ranged reads; FileNotFoundError if there is none."""
         return io.BufferedReader(_RangeReader(uri), buffer_size=buffer_bytes)
 
-    def exists(self, uri: str) -> bool:
+    def find_object(self, uri: str) -> ObjectInfo | None:
         """Ask for the head of an object."""
+        bucket, key = bucket_and_key(uri)
         with explained(uri, STORE_ERRORS):
             try:
-                _head(uri)
+                head = _head(uri)
             except FileNotFoundError:
-                return False
-        return True
+                return None
+        return _describe(bucket, head | {"Key": key, "Size": head.get("ContentLength", 0)})
 
     def write(self, uri: str, data: bytes, *, scratch: str | None) -> None:
         """Put finished bytes in one request, which AWS limits to 5 GB."""
@@ -246,23 +248,50 @@ def _check_refusal(error: OSError, uri: str) -> None:
 async def _read_object(
     client: S3Client, slots: asyncio.Semaphore, info: ObjectInfo, max_bytes: int | None
 ) -> ObjectBytes | ImageError:
-    """Read one object whole; what goes wrong is the answer."""
+    """Read one object or member; what goes wrong is the answer."""
+    # One byte before a member, of its header, is read with it: a range cannot be empty, as that of
+    # an empty member would be, or of one whose tar ends with its header.
+    before = 0 if info.offset is None else 1
 
-    def check(etag: str, size: int | None) -> None:
+    def check(etag: str, length: int | None) -> None:
         if info.etag and etag and etag != info.etag:
             raise ImageError(ImageReason.CHANGED, f"{info.uri}: changed since it was listed")
+        size = length if info.offset is None else info.size
         if max_bytes is not None and size is not None and size > max_bytes:
             raise ImageError(
                 ImageReason.TOO_LARGE, f"{info.uri}: {size} bytes, at most {max_bytes} are read"
             )
+        if info.offset is not None and length is not None:
+            check_range(info, info.offset - before + length)
+            if length > info.size + before:
+                raise OSError("the store gave the whole object for a range")
 
     async with slots:
         try:
-            data, etag = await client.fetch(info.uri, check, listed_bytes=info.size or None)
+            data, etag = await client.fetch(
+                info.object_uri,
+                check,
+                byte_range=_range_of(info, before),
+                listed_bytes=info.size + before if info.size or before else None,
+            )
             check(etag, len(data))
         except (ImageError, *STORE_ERRORS) as error:
-            return explain_image(error, info.uri)
-    return ObjectBytes(data=data, etag=etag)
+            return _explain_read(error, info)
+    return ObjectBytes(data=data[before:], etag=etag)
+
+
+def _range_of(info: ObjectInfo, before: int) -> str | None:
+    """What HTTP calls the bytes of a member; None for a whole object."""
+    if info.offset is None:
+        return None
+    return f"bytes={info.offset - before}-{info.offset + info.size - 1}"
+
+
+def _explain_read(error: Exception, info: ObjectInfo) -> ImageError:
+    # This answer has no etag. What was listed does begin inside the object.
+    if info.offset is not None and find_code(error) in {"InvalidRange", "416"}:
+        return ImageError(ImageReason.CHANGED, f"{info.uri}: its tar is shorter than it was")
+    return explain_image(error, info.uri)
 
 
 def _describe(bucket: str, found: dict[str, Any]) -> ObjectInfo:

@@ -19,6 +19,7 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEME_WITHOUT_SLASHES = re.compile(rf"(?:{'|'.join(BACKENDS)}|file):", re.IGNORECASE)
 _CHAIN = re.compile(r"[A-Za-z0-9+.-]+::|.*::.*://|.*://.*::/", re.DOTALL)
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_MEMBER = re.compile(r"\.tar#", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _QUERY = re.compile(r"\?[^/?=]+=")
 _SECRETS = (
@@ -136,6 +137,46 @@ def relative_to(uri: str, base: str) -> str:
     if not uri.startswith(folder):
         raise ValueError(f"{uri} is not below {folder}")
     return uri[len(folder) :]
+
+
+def join_member(tar: str, member: str) -> str:
+    """Name a member of a tar; its name is taken as it is.
+
+    Args:
+        tar: the tar's URI, ending in `.tar`, with no `.tar#` in it.
+        member: its name in the tar.
+
+    Returns:
+        The URI, `TAR#MEMBER`.
+    """
+    return f"{tar}#{member}"
+
+
+def split_member(uri: str) -> tuple[str, str] | None:
+    """Take the name of a member of a tar apart: the inverse of `join_member`.
+
+    A whole object may have such a name, too: whether one is meant is told by `ObjectInfo.offset`.
+
+    Args:
+        uri: any URI.
+
+    Returns:
+        The tar and the member, cut at the first `.tar#`; None where there is none.
+    """
+    cut = _MEMBER.search(uri)
+    return None if cut is None else (uri[: cut.end() - 1], uri[cut.end() :])
+
+
+def escape_surrogates(name: str) -> str:
+    r"""Make text of a name that is not UTF-8: no table takes it otherwise.
+
+    Args:
+        name: as Python decodes file names, what is not UTF-8 as surrogates.
+
+    Returns:
+        The name with each of these as `\udcXX`.
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def redact(text: str) -> str:

@@ -140,9 +140,17 @@ def scenes(tmp_path_factory):
     return folder
 
 
-def write_run(scenes, output, *, slices=None, classes=CLASSES, tasks=("classify", "detect")):
+def write_run(
+    scenes, output, *, slices=None, classes=CLASSES, tasks=("classify", "detect"), images="in"
+):
     """A run over the pictures, each in a slice of its own."""
-    config = make_config(str(scenes), str(scenes / "weights"), slice_size=1, tasks=tasks)
+    config = make_config(
+        str(scenes),
+        str(scenes / "weights"),
+        images=str(scenes / images),
+        slice_size=1,
+        tasks=tasks,
+    )
     annotate_without_ray(config, str(output), slices=slices)
     run = {"settings": {"tasks": list(tasks)}, "model": {"classes": list(classes)}}
     Path(output, "run.json").write_text(json.dumps(run))
@@ -161,6 +169,12 @@ def test_the_tables_of_a_run_and_its_model_measure_the_same(scenes, tmp_path):
     assert 0.2 < by_model.map_50 < 0.95
     assert by_model.images == 5
     assert by_model.boxes > by_model.objects > 10
+
+
+def test_a_run_over_the_shards_themselves_is_measured(scenes, tmp_path):
+    output = write_run(scenes, tmp_path, images="*.tar")
+    by_tables = evaluate(make_evaluate_config(scenes, output=output))
+    assert by_tables == evaluate(make_evaluate_config(scenes))
 
 
 def test_a_limit_takes_the_first_samples(scenes, tmp_path):

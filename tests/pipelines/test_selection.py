@@ -12,6 +12,7 @@ from pipelines import storage
 from pipelines.errors import InputError
 from pipelines.images import IMAGE_SUFFIXES
 from pipelines.selection import SelectionCounts, select_images
+from tests.pipelines.tar_files import put_tar
 
 
 def put(root, *names):
@@ -211,3 +212,101 @@ def test_a_list_that_is_no_list_is_refused(store_root):
 
 def test_an_empty_list_gives_nothing(store_root):
     assert select(put_list(store_root, "list.txt", "\n\n")) == ([], 0)
+
+
+def put_shards(root):
+    """Two tars of two images and a label each, among other objects."""
+    put(root, "in/photo.jpg", "in/notes.txt")
+    for number in range(2):
+        files = [(name, b"any") for name in ("b.jpg", "a.PNG", "b.cls")]
+        put_tar(storage.join_uri(root, "in", f"t-{number}.tar"), files)
+
+
+IN_SHARDS = [f"in/t-{number}.tar#{name}" for number in range(2) for name in ("b.jpg", "a.PNG")]
+
+
+def test_a_named_tar_is_opened(store_root):
+    put_shards(store_root)
+    assert select_names(store_root, "in/t-0.tar") == (IN_SHARDS[:2], 1)
+
+
+@pytest.mark.parametrize("pattern", ["in/*.tar", "in/t-?.tar", "**/*-[01].tar", "*/**.tar"])
+def test_a_glob_that_ends_in_tar_opens_what_it_matches(store_root, pattern):
+    put_shards(store_root)
+    assert select_names(store_root, pattern) == (IN_SHARDS, 2)
+
+
+@pytest.mark.parametrize("pattern", ["in", "in/", "in/*", "in/t*"])
+def test_a_tar_that_is_not_named_is_an_object_like_others(store_root, pattern):
+    put_shards(store_root)
+    counts = SelectionCounts()
+    uri = storage.resolve_uri(storage.join_uri(store_root, pattern))
+    found = select_images(uri, output="/nowhere", suffixes=IMAGE_SUFFIXES, counts=counts)
+    assert [info.uri for info in found] == [f"{store_root}/in/photo.jpg"] * (pattern != "in/t*")
+    assert (counts.tars, counts.skipped) == (2, 2 if pattern == "in/t*" else 3)
+
+
+def test_tars_in_a_list_are_opened_among_images(store_root):
+    put_shards(store_root)
+    names = ["in/t-1.tar", "in/photo.jpg", "in/t-0.tar"]
+    text = "\n".join(storage.join_uri(store_root, name) for name in names)
+    uris, skipped = select(put_list(store_root, "list.txt", text))
+    expected = [*IN_SHARDS[2:], "in/photo.jpg", *IN_SHARDS[:2]]
+    assert [storage.relative_to(uri, store_root) for uri in uris] == expected
+    assert skipped == 2
+
+
+def test_suffixes_are_asked_of_members(store_root):
+    put_shards(store_root)
+    found = select_names(store_root, "in/*.tar", suffixes=(".CLS",))
+    assert found == (["in/t-0.tar#b.cls", "in/t-1.tar#b.cls"], 4)
+
+
+def test_a_known_tar_stands_for_its_members(store_root):
+    put_shards(store_root)
+    first, second = storage.iter_glob(storage.join_uri(store_root, "in/*.tar"))
+    found = select_images(
+        storage.resolve_uri(storage.join_uri(store_root, "in/*.tar")),
+        output="/nowhere",
+        suffixes=IMAGE_SUFFIXES,
+        counts=SelectionCounts(),
+        known_tars={first.uri: first.etag, second.uri: "another"},
+    )
+    uris = [storage.relative_to(info.uri, store_root) for info in found]
+    assert uris == ["in/t-0.tar", *IN_SHARDS[2:]]
+
+
+def test_a_folder_may_be_called_like_a_tar(store_root):
+    put(store_root, "in.tar/a.jpg", "in.tgz/b.jpg")
+    assert select_names(store_root, "in.tar") == (["in.tar/a.jpg"], 0)
+    assert select_names(store_root, "in.tgz") == (["in.tgz/b.jpg"], 0)
+
+
+def test_tars_of_the_output_are_left_out(store_root):
+    put_shards(store_root)
+    put_tar(storage.join_uri(store_root, "in", "out", "x.tar"), [("x.jpg", b"any")])
+    output = storage.join_uri(store_root, "in", "out")
+    assert select_names(store_root, "in/**.tar", output=output) == (IN_SHARDS, 2)
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "A.TAR.ZST"])
+def test_a_compressed_tar_is_refused_where_it_is_named(store_root, name):
+    put(store_root, f"in/{name}", "in/a.jpg")
+    uri = storage.join_uri(store_root, "in", name)
+    pattern = storage.join_uri(store_root, "in", f"*{name[1:]}")
+    for images in (uri, pattern, put_list(store_root, "list.txt", uri)):
+        assert "unpack it" in refusal(images)
+    assert select_names(store_root, "in") == (["in/a.jpg"], 1)
+
+
+def test_a_tar_that_is_missing_or_none_is_refused(store_root):
+    absent = storage.join_uri(store_root, "absent.tar")
+    assert "no such object" in refusal(put_list(store_root, "list.txt", absent))
+    put(store_root, "in/bad.tar")
+    assert "not a tar" in refusal(storage.join_uri(store_root, "in", "*.tar"))
+
+
+def test_a_member_in_a_list_is_refused_and_a_key_with_a_hash_is_not(store_root):
+    text = "s3://b/a#b.jpg\ns3://b/x.tar#a.jpg"
+    message = refusal(put_list(store_root, "list.txt", text))
+    assert "entry 2: s3://b/x.tar#a.jpg is a member of a tar; list the tar" in message

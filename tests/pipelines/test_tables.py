@@ -46,7 +46,9 @@ x_max float, y_max float
 FEATURES_CONTRACT = """
 image string, scale int32, row int32, col int32, vector fixed_size_list<element: float>[128]
 """
-MANIFEST_CONTRACT = "slice int32, image string, size int64, etag string, mtime double"
+MANIFEST_CONTRACT = (
+    "slice int32, image string, size int64, etag string, mtime double, offset int64?"
+)
 UPDATE_CONTRACT = f"{MANIFEST_CONTRACT}, todo bool"
 PROVENANCE = Provenance(fingerprint="0123456789abcdef", generation=7)
 BOX = {

@@ -11,7 +11,7 @@ from pipelines import storage
 from pipelines.errors import PipelineError, StorageError
 from pipelines.manifest import ManifestSummary, open_manifest, read_summary
 from pipelines.storage import ObjectInfo
-from pipelines.update import Changes, write_update
+from pipelines.update import Changes, Comparison, write_update
 from tests.builders import list_all
 from tests.pipelines.manifest.updates import (
     SLICE_SIZE,
@@ -125,6 +125,62 @@ def test_a_later_modification_alone_is_no_change(tmp_path):
     assert look_again(str(tmp_path), [replace(info, mtime=9e9)]) == Changes()
 
 
+def make_members(*versions, tar="t.tar", size=10):
+    """Members of a tar, in its order: `make_members("a1", "b1")`, name then the tar's version."""
+    return [
+        ObjectInfo(uri=f"s3://b/{tar}#{text[0]}", size=size, etag=text[1:], offset=512 + 1024 * at)
+        for at, text in enumerate(versions)
+    ]
+
+
+def compare(output):
+    return Comparison(open_manifest(output), {}, None)
+
+
+def test_an_unchanged_tar_stands_for_its_members(store_root):
+    begin(store_root, [*make_members("a1", "b1"), *make_members("c1", tar="u.tar"), make_info("x")])
+    assert compare(store_root).tars == {"s3://b/t.tar": "1", "s3://b/u.tar": "1"}
+    listing = [ObjectInfo(uri="s3://b/t.tar", size=9000, etag="1"), make_info("x")]
+    assert look_again(store_root, listing) == Changes(vanished=1)
+    assert short_names(store_root) == ["ab", "x"]
+    assert read_todo(store_root) == (set(), {0})
+
+
+def test_a_changed_tar_changes_all_its_members_and_their_places(store_root):
+    begin(store_root, make_members("a1", "b1", "c1"))
+    listing = make_members("c2", "a2", "d2")
+    assert look_again(store_root, listing) == Changes(added=1, changed=2, vanished=1)
+    assert [entry.info for entry in read_back(store_root)[0]] == [listing[1], listing[0]]
+
+
+def test_a_tar_whose_members_are_of_two_versions_is_never_taken_as_a_whole(tmp_path):
+    begin(str(tmp_path), make_members("a1", "b2"))
+    assert compare(str(tmp_path)).tars == {"s3://b/t.tar": ""}
+
+
+def test_members_that_have_moved_have_changed_where_a_store_has_no_etags(tmp_path):
+    begin(str(tmp_path), make_members("a", "b"))
+    assert look_again(str(tmp_path), make_members("a", "b")) == Changes()
+    assert look_again(str(tmp_path), make_members("b", "a")) == Changes(changed=2)
+
+
+def test_a_retry_does_not_look_up_members(tmp_path, monkeypatch):
+    (info,) = make_members("a1")
+    begin(str(tmp_path), [info, make_info("x")])
+    asked = []
+    monkeypatch.setattr("pipelines.update._look_up", asked.append)
+    failed = {0: {info.uri, *uris("x")}}
+    assert look_again(str(tmp_path), None, failed) == Changes(retried=2)
+    assert asked == ["s3://b/x"]
+
+
+def test_a_whole_object_named_like_a_member_is_no_part_of_a_tar(tmp_path):
+    begin(str(tmp_path), [make_info("t.tar#a"), make_info("t.tar")])
+    assert compare(str(tmp_path)).tars == {}
+    listing = [make_info("t.tar")]
+    assert look_again(str(tmp_path), listing) == Changes(vanished=1)
+
+
 def test_each_generation_builds_on_the_one_before(tmp_path):
     output = str(tmp_path)
     begin(output, make_listing("a1", "b1", "c1"))
@@ -178,9 +234,8 @@ def test_of_two_drivers_the_first_to_finish_decides(store_root):
     look_again(store_root, make_listing("a1", "b2"))
     stands = read_summary(store_root)
     write_update(
-        slower,
+        Comparison(slower, {}, None),
         iter(make_listing("a1", "b2", "c1")),
-        {},
         slice_size=SLICE_SIZE,
         slice_bytes=2**40,
         count_skipped=lambda: 0,

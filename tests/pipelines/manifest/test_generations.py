@@ -134,9 +134,23 @@ def test_a_part_is_a_file_of_the_contract_with_a_row_group_for_each_slice(
     file = pq.ParquetFile(part_uri(str(tmp_path), 0, generation=generation))
     assert file.schema_arrow.equals(schema)
     todo = ["todo"] if generation else []
-    assert file.schema_arrow.names == ["slice", "image", "size", "etag", "mtime", *todo]
+    assert file.schema_arrow.names == ["slice", "image", "size", "etag", "mtime", "offset", *todo]
     assert file.num_row_groups == 3
     assert [file.read_row_group(n)["slice"].to_pylist() for n in range(3)] == [[0, 0], [1], [2]]
+
+
+def test_the_place_of_a_member_is_kept_and_a_whole_object_has_none(tmp_path):
+    member = ObjectInfo(uri="s3://b/t.tar#a.jpg", size=5, etag="e", mtime=1.5, offset=2**40)
+    write_first(str(tmp_path), [[*make_infos(1), member]])
+    assert [entry.info for entry in read_back(str(tmp_path))[0]] == [*make_infos(1), member]
+
+
+def test_a_part_without_a_column_is_refused_with_its_name(tmp_path):
+    write_first(str(tmp_path), [make_infos(1)])
+    uri = part_uri(str(tmp_path), 0)
+    pq.write_table(pq.read_table(uri).drop_columns("offset"), uri)
+    with pytest.raises(StorageError, match=r"part-00000\.parquet: has no column offset; start"):
+        read_back(str(tmp_path))
 
 
 def test_a_slice_is_read_without_the_rest_of_its_part(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipelines.manifest import cut_slices, open_manifest
 from pipelines.storage import ObjectInfo
-from pipelines.update import write_update
+from pipelines.update import Comparison, write_update
 from tests.pipelines.manifest.written import read_back, read_names, write_first
 
 SLICE_SIZE = 3
@@ -31,10 +31,11 @@ def begin(output, listing):
 def look_again(output, listing, failed=None, **options):
     """Write the next generation; `listing` None retries failed images alone."""
     settings = {"slice_size": SLICE_SIZE, "slice_bytes": 2**40, "check": lambda: None}
+    failed = failed or {}
+    slices = sorted(failed) if listing is None else None
     return write_update(
-        open_manifest(output),
+        Comparison(open_manifest(output), failed, slices),
         None if listing is None else iter(listing),
-        failed or {},
         **settings | {"count_skipped": lambda: 0} | options,
     )
 

@@ -11,6 +11,7 @@ from PIL import Image
 from overfeat.draw import color_of
 from pipelines.report.load import ShownBox, ShownImage
 from pipelines.report.pictures import BOXES_AT_MOST, IMAGES_AT_ONCE, MAX_ENLARGEMENT, make_pictures
+from pipelines.storage import ObjectInfo
 
 
 def save_image(path, width, height):
@@ -20,9 +21,8 @@ def save_image(path, width, height):
 
 def describe(path, width, height, *boxes):
     shown = tuple(ShownBox(label="cat", score=0.9, evidence=1.0, xyxy=box) for box in boxes)
-    return ShownImage(
-        image=str(path), etag="", width=width, height=height, classes=(), boxes=shown, n_below=0
-    )
+    listed = ObjectInfo(uri=str(path))
+    return ShownImage(listed=listed, width=width, height=height, classes=(), boxes=shown, n_below=0)
 
 
 def open_picture(picture):

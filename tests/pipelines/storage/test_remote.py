@@ -119,7 +119,7 @@ def test_reasons_are_the_same_as_elsewhere(memory):
 def test_single_objects_are_read_opened_created_and_deleted(memory):
     store, root = memory
     uri = f"{root}/x"
-    assert not store.exists(uri)
+    assert store.find_object(uri) is None
     with pytest.raises(FileNotFoundError, match=uri):
         store.read(uri)
     with pytest.raises(FileNotFoundError, match=uri):
@@ -131,7 +131,7 @@ def test_single_objects_are_read_opened_created_and_deleted(memory):
         assert file.seek(2) == 2
         assert file.read() == b"rst"
     store.delete([uri, uri])
-    assert not store.exists(uri)
+    assert store.find_object(uri) is None
 
 
 def test_a_backend_without_conditional_puts_says_so(memory, monkeypatch):
@@ -184,7 +184,7 @@ def test_https_survives_every_fault(web, monkeypatch, fault):
             ):
                 proxy.fail_next(operation, fault)
                 assert ask() == b"data", (operation, fault)
-            assert store.exists(uri)
+            assert store.find_object(uri) is not None
     assert proxy.counts[fault, Operation.GET] >= 3
     assert proxy.counts[fault, Operation.HEAD] >= (0 if fault is Fault.CUT_BODY else 2)
 

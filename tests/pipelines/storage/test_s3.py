@@ -110,7 +110,7 @@ def test_of_many_creators_at_once_one_succeeds_where_conditions_are_honoured(mot
 def test_a_creation_is_refused_by_the_store_and_not_by_looking_first(moto_bucket, monkeypatch):
     from pipelines.storage.s3 import S3Store
 
-    monkeypatch.setattr(S3Store, "exists", lambda store, uri: False)
+    monkeypatch.setattr(S3Store, "find_object", lambda store, uri: None)
     assert storage.create_bytes(f"s3://{moto_bucket}/x", b"first") is True
     assert storage.create_bytes(f"s3://{moto_bucket}/x", b"second") is False
     assert storage.read_bytes(f"s3://{moto_bucket}/x") == b"first"

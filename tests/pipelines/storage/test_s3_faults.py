@@ -272,7 +272,7 @@ def test_who_did_not_create_an_object_is_told_so_though_a_try_failed(
 ):
     uri, proxy = f"s3://{moto_bucket}/lease.json", start_proxy()
     storage.write_bytes(uri, b"holder 1")
-    monkeypatch.setattr("pipelines.storage.s3.S3Store.exists", lambda store, uri: False)
+    monkeypatch.setattr("pipelines.storage.s3.S3Store.find_object", lambda store, uri: None)
     for fault, after in product(LOSSES, (False, True)):
         proxy.fail_next(Operation.PUT, fault, after=after)
         assert storage.create_bytes(uri, b"holder 2") is False
