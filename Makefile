@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench torture clean
 
 demo: .venv/ready
 	$(BIN)/overfeat demo
@@ -18,6 +18,10 @@ lint: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.decode
+
+# Half an hour of faults; the results stand in docs/reliability.md.
+torture: .venv/ready
+	$(BIN)/python -m tests.torture --write docs/reliability.md
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -20,6 +20,7 @@ from pipelines.lease import LeaseTimes
 from pipelines.manifest import read_summary
 from tests.builders import (
     annotate_flags,
+    annotate_without_ray,
     assert_same_rows,
     finish_without_ray,
     look_again,
@@ -36,15 +37,19 @@ QUICK = LeaseTimes(heartbeat=0.2, lease=3.0)
 
 
 @contextmanager
-def start_driver(config, log):
-    """An update in a process of its own, on the cluster of this one; it is killed at the end."""
+def start_driver(config, log, *flags):
+    """A command in a process of its own, on the cluster of this one; it is killed at the end."""
     address = ray.get_runtime_context().gcs_address
     times = [str(SLOW.heartbeat), str(SLOW.lease)]
     command = [sys.executable, "-m", "tests.pipelines.annotate.driver", *times]
-    flags = [*annotate_flags(config), "--update", "--address", address]
     with (
         log.open("ab") as output,
-        subprocess.Popen([*command, *flags], cwd=ROOT, stdout=output, stderr=output) as driver,
+        subprocess.Popen(
+            [*command, *annotate_flags(config), *flags, "--address", address],
+            cwd=ROOT,
+            stdout=output,
+            stderr=output,
+        ) as driver,
     ):
         try:
             yield driver
@@ -61,7 +66,24 @@ def list_objects(output):
     }
 
 
-def torture_drivers(config, stages, log, *, kills, seed, pause):
+def torture_first_run(config, log, *, kills, seed):
+    """Run with drivers that are killed by -9, and one that finishes; all is done from the start.
+
+    Returns:
+        The output of a run that nobody disturbed, whose rows are the same.
+    """
+    undisturbed = f"{config.output}-undisturbed"
+    annotate_without_ray(config, undisturbed)
+    objects = len(list_objects(undisturbed))
+    committed = set()
+    for moment in _draw_moments(kills, objects, seed):
+        committed = _kill_at(config, log, (), count=moment, before=set(), committed=committed)
+    finish_undisturbed(config)
+    assert_same_rows(config.output, undisturbed)
+    return undisturbed
+
+
+def torture_drivers(config, stages, log, *, kills, seed, pause, flags=("--update",)):
     """Update with drivers that are killed by -9, perhaps one that is paused, and one that finishes.
 
     The paused one is relieved after a lease time of silence, woken when the run has ended, and must
@@ -74,55 +96,90 @@ def torture_drivers(config, stages, log, *, kills, seed, pause):
         kills: how many.
         seed: of the moments: so many objects were put.
         pause: whether one is paused before another one finishes.
+        flags: of the command, `--update` among them.
+
+    Returns:
+        The output of an update that nobody disturbed, whose rows are the same.
     """
     before, generation = list_objects(config.output), read_summary(config.output).generation
     undisturbed = f"{config.output}-undisturbed"
     shutil.copytree(config.output, undisturbed, copy_function=shutil.copy2)
     put_before = list_objects(undisturbed)
-    look_again(config, undisturbed)
+    look_again(config, undisturbed, retry_failed="--retry-failed" in flags)
     finish_without_ray(config, replace(stages, output=undisturbed))
     objects = len(list_objects(undisturbed) - put_before)
 
-    def wait_for(count, driver):
-        while len(list_objects(config.output) - before) < count:
-            assert driver.poll() is None, log.read_text()
-            time.sleep(0.005)
-
     # The last slices are left for the one that relieves the paused one.
-    *moments, last = sorted(random.Random(seed).sample(range(1, objects - 5), kills + 1))
+    *moments, last = _draw_moments(kills + 1, objects - 4, seed)
     moments += [] if pause else [last]
     committed = set()
     for moment in moments:
-        with FileReads(config.images) as reads, start_driver(config, log) as driver:
-            wait_for(moment, driver)
-            driver.kill()
-            driver.wait()
-            assert not reads.names() & committed
-        assert_all_is_whole(config.output)
-        committed = list_done(config.output, after=generation)
+        committed = _kill_at(
+            config,
+            log,
+            flags,
+            count=moment,
+            before=before,
+            committed=committed,
+            after=generation,
+        )
     if pause:
-        with start_driver(config, log) as paused:
-            wait_for(last, paused)
-            paused.send_signal(signal.SIGSTOP)
-            committed = list_done(config.output, after=generation)
-            with FileReads(config.images) as reads:
-                relieve(config)
-                assert not reads.names() & committed
-            ended = list_objects(config.output)
-            paused.send_signal(signal.SIGCONT)
-            assert paused.wait(60) == 1
-            assert "this driver commits no more" in log.read_text().splitlines()[-1]
-            assert list_objects(config.output) == ended
+        pause_and_relieve(config, log, flags, count=last, before=before, after=generation)
     else:
-        ended = run_command(*annotate_flags(config), "--update")
-        assert ended.code == 0, ended.err
+        finish_undisturbed(config, *flags)
     assert_same_rows(config.output, undisturbed)
+    return undisturbed
 
 
-def relieve(config):
+def _draw_moments(kills, objects, seed):
+    """So many objects were put; the last one may be anybody's."""
+    return sorted(random.Random(seed).sample(range(1, objects - 1), kills))
+
+
+def _wait_for(driver, config, log, *, count, before):
+    while len(list_objects(config.output) - before) < count:
+        assert driver.poll() is None, log.read_text()
+        time.sleep(0.005)
+
+
+def _kill_at(config, log, flags, *, count, before, committed, after=-1):
+    """Start a driver and kill it when so many objects were put; returns what is committed then."""
+    with FileReads(config.images) as reads, start_driver(config, log, *flags) as driver:
+        _wait_for(driver, config, log, count=count, before=before)
+        driver.kill()
+        driver.wait()
+        assert not reads.names() & committed, "an image of a committed slice was read again"
+    if Path(config.output, "images").exists():
+        assert_all_is_whole(config.output)
+    return list_done(config.output, after=after)
+
+
+def finish_undisturbed(config, *flags):
+    """Run the same command in this process."""
+    ended = run_command(*annotate_flags(config), *flags)
+    assert ended.code == 0, ended.err
+
+
+def pause_and_relieve(config, log, flags, *, count, before, after):
+    """Pause a driver, let another one take over, and wake the first one when all is done."""
+    with start_driver(config, log, *flags) as paused:
+        _wait_for(paused, config, log, count=count, before=before)
+        paused.send_signal(signal.SIGSTOP)
+        committed = list_done(config.output, after=after)
+        with FileReads(config.images) as reads:
+            relieve(config, flags)
+            assert not reads.names() & committed
+        ended = list_objects(config.output)
+        paused.send_signal(signal.SIGCONT)
+        assert paused.wait(60) == 1
+        assert "this driver commits no more" in log.read_text().splitlines()[-1]
+        assert list_objects(config.output) == ended
+
+
+def relieve(config, flags):
     """Run the same command in this process: it waits for a lease time, and does what is left."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lease, "DEFAULT_TIMES", QUICK)
-        ended = run_command(*annotate_flags(config), "--update")
+        ended = run_command(*annotate_flags(config), *flags)
     assert ended.code == 0, ended.err
     assert "watching its heartbeat for 3 s" in ended.err

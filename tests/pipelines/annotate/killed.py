@@ -126,9 +126,11 @@ def list_done(output, *, after):
     another retry.
     """
     manifest = open_manifest(output)
-    if manifest.summary.generation == after:
+    if manifest is None or manifest.summary.generation == after:
         return set()
     committed = find_committed(manifest)
+    if not committed:
+        return set()
     rows = read_rows(output, "images").to_pylist()
     good = {row["image"] for row in rows if row["status"] == "ok"}
     return {

@@ -17,14 +17,23 @@ def find_family(pid):
         return []
 
 
-def find_detect_actors(pid):
-    """Detect actors below a process: Ray names its workers after what they run."""
-    actors = []
+def find_workers(pid, title):
+    """Ray's workers below a process that do this now: Ray names them after what they run.
+
+    Their own children, which may have kept the name, are left out.
+    """
+    workers = {}
     for process in find_family(pid):
         with contextlib.suppress(NoSuchProcess):
-            if "DetectActor" in " ".join(process.cmdline()):
-                actors.append(process)
-    return actors
+            name = " ".join(process.cmdline())
+            if name.startswith("ray::") and title in name and process.ppid() not in workers:
+                workers[process.pid] = process
+    return list(workers.values())
+
+
+def find_detect_actors(pid):
+    """Detect actors below a process."""
+    return find_workers(pid, "DetectActor")
 
 
 def kill_all(processes):

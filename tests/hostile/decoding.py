@@ -1,17 +1,14 @@
-"""How does the decoder take the full corpus? `python -m tests.hostile.torture [SEED]`, a minute.
+"""How does the decoder take the full corpus? `python -m tests.torture --only hostile` asks.
 
-Every file is decoded in a child process, in which it is measured. The exit code is 1 if any gave a
-verdict that is not right for it, killed its process, or took more than its share.
+Every file is decoded in a child process, in which it is measured. A fault is a verdict that is not
+right for a file, a killed process, or more than the share of any file.
 """
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-
 from pipelines.images import ImageLimits
 from pipelines.isolation import ChildDiedError, ChildTimeoutError, Isolated
-from tests.hostile.corpus import HostileFile, list_all
+from tests.hostile.corpus import HostileFile
 from tests.hostile.measure import Cost, decode_and_measure
 
 MAX_SECONDS = 30.0
@@ -48,28 +45,13 @@ def decode_all(files: list[HostileFile]) -> tuple[dict[str, Cost], dict[str, str
     return costs, faults
 
 
-def describe(costs: dict[str, Cost], faults: dict[str, str]) -> str:
-    """Write the report: counts per verdict, the slowest, the hungriest, the faults."""
-    counts = Counter(cost.verdict for cost in costs.values())
-    lines = [f"{len(costs)} files decoded", ""]
-    lines += [f"{count:6} {verdict}" for verdict, count in counts.most_common()]
-    lines += ["", "slowest, seconds of the processor"]
-    slowest = sorted(costs.items(), key=lambda item: -item[1].seconds)[:5]
-    lines += [f"{cost.seconds:6.2f} {name}" for name, cost in slowest]
-    lines += ["", "hungriest, MB at the peak"]
-    hungriest = sorted(costs.items(), key=lambda item: -item[1].peak_bytes)[:5]
-    lines += [f"{cost.peak_bytes / 2**20:6.0f} {name}" for name, cost in hungriest]
-    lines += ["", f"{len(faults)} faults", *(f"{name}: {fault}" for name, fault in faults.items())]
-    return "\n".join(lines) + "\n"
-
-
-def main() -> None:
-    """Torture the decoder with the corpus of one seed."""
-    seed = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    costs, faults = decode_all(list_all(seed))
-    sys.stdout.write(describe(costs, faults))
-    sys.exit(bool(faults))
-
-
-if __name__ == "__main__":
-    main()
+def describe(costs: dict[str, Cost]) -> tuple[str, str]:
+    """Name the slowest and the hungriest."""
+    slow, hungry = (
+        max(costs.items(), key=lambda item, cost=cost: getattr(item[1], cost))
+        for cost in ("seconds", "peak_bytes")
+    )
+    return (
+        f"the slowest took {slow[1].seconds:.1f} s of the processor ({slow[0]})",
+        f"the hungriest took {hungry[1].peak_bytes / 2**20:.0f} MiB ({hungry[0]})",
+    )

@@ -1,0 +1,106 @@
+"""Does a run get over the death of whole machines? Each node here is a raylet with all its workers.
+
+The node with the driver and Ray's control service (GCS) stays: without that one there is no run to
+go on with, and the same command starts it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from tests.builders import make_checkpoint, make_config
+from tests.pipelines.annotate.processes import find_family, kill_all
+from tests.torture.own_ray import own_folder
+from tests.torture.record import Record
+from tests.torture.workers import NODE, torture_rounds, write_large_pictures
+
+_STORE_BYTES = 256 * 2**20
+"""Object store of a node."""
+_NODES = 2
+_CPUS = 3
+"""Of a node: enough for both detect actors and for reading, should it be the only one."""
+_HEALTH = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 10_000,
+    "health_check_failure_threshold": 3,
+}
+"""A lost node is noticed after three seconds instead of fifteen, twenty times."""
+
+
+class MortalCluster:
+    """A head without CPUs, and nodes that are killed and replaced."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self._cluster = Cluster(
+            initialize_head=True,
+            head_node_args={
+                "num_cpus": 0,
+                "num_gpus": 0,
+                "include_dashboard": False,
+                "object_store_memory": _STORE_BYTES,
+                "_system_config": _HEALTH,
+            },
+        )
+        self._nodes: list[Any] = [self._add() for _ in range(_NODES)]
+
+    @property
+    def address(self) -> str:
+        """What a driver joins."""
+        return str(self._cluster.address)
+
+    def kill_one(self, source: random.Random, mark: Callable[[], None]) -> bool:
+        """SIGKILL a node with all its processes, and let a fresh one join."""
+        node = self._nodes.pop(source.randrange(len(self._nodes)))
+        kill_all(find_family(_raylet_of(node)))
+        mark()
+        self._cluster.remove_node(node, allow_graceful=False)
+        self._nodes.append(self._add())
+        return True
+
+    def shutdown(self) -> None:
+        """End all nodes."""
+        self._cluster.shutdown()
+
+    def _add(self) -> Any:
+        return self._cluster.add_node(
+            num_cpus=_CPUS, num_gpus=0, object_store_memory=_STORE_BYTES, include_dashboard=False
+        )
+
+
+def _raylet_of(node: Any) -> int:
+    (info,) = node.all_processes["raylet"]
+    return int(info.process.pid)
+
+
+@contextmanager
+def join_mortal() -> Iterator[MortalCluster]:
+    """Be the driver of a cluster whose nodes may be killed."""
+    import ray
+
+    with own_folder():
+        cluster = MortalCluster()
+        try:
+            ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+            yield cluster
+        finally:
+            ray.shutdown()
+            cluster.shutdown()
+
+
+def torture_nodes(seed: int, *, kills: int, images: int = 240) -> Record:
+    """Kill nodes, so many, in as many runs as it takes."""
+    with TemporaryDirectory() as folder, join_mortal() as cluster:
+        write_large_pictures(str(Path(folder, "in")), images)
+        weights = make_checkpoint(Path(folder, "weights"))
+        config = make_config(folder, weights, slice_size=3, workers=2)
+        strikes = {NODE: cluster.kill_one}
+        return torture_rounds(config, strikes, seed=seed, kills=kills)

@@ -1,0 +1,17 @@
+"""Does a run get over the death of a node? `python -m tests.torture` kills twenty."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.torture.apart import run_apart
+from tests.torture.nodes import torture_nodes
+from tests.torture.workers import NODE
+
+
+@pytest.mark.ray
+def test_a_run_that_loses_a_node_ends_well_with_the_same_rows():
+    record = run_apart(torture_nodes, 1, kills=1, images=15)
+    assert record.faults == {NODE: 1}
+    assert record.rows > 15
+    assert (record.lost, record.doubled) == (0, 0)
