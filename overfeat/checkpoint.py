@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from overfeat.box_coding import BoxCoding
 from overfeat.network import OverFeat, Regressor
 from overfeat.scales import Canvas, check_ladder
 from overfeat.zoo import get_architecture
@@ -78,6 +79,8 @@ class CheckpointConfig:
     """Whether the classifier has one more output, for windows without an object."""
     regressor: Regressor = "none"
     """Which box regressor there is."""
+    box_coding: BoxCoding = "edges"
+    """What the regressor's numbers mean; without a regressor nothing reads it."""
     context: bool = False
     """Whether the classifier of each scale also reads the next lower one."""
     normalization: Normalization = NYU_NORMALIZATION
@@ -91,9 +94,11 @@ class CheckpointConfig:
         architecture = get_architecture(self.architecture)
         if not self.classes:
             raise ValueError("classes: received none, expected at least one label")
-        if self.regressor not in get_args(Regressor):
-            msg = f"regressor: received {self.regressor!r}, expected one of {get_args(Regressor)}"
-            raise ValueError(msg)
+        choices = {"regressor": Regressor, "box_coding": BoxCoding}
+        for name, choice in choices.items():
+            if getattr(self, name) not in get_args(choice):
+                expected = f"expected one of {get_args(choice)}"
+                raise ValueError(f"{name}: received {getattr(self, name)!r}, {expected}")
         check_ladder(self.ladder, window=architecture.window)
 
     @property
@@ -119,6 +124,7 @@ class CheckpointConfig:
                 architecture,
                 outputs=self.outputs,
                 regressor=self.regressor,
+                box_coding=self.box_coding,
                 context=self.context,
             )
         return network.to_empty(device="cpu")
@@ -245,6 +251,7 @@ def _to_json(config: CheckpointConfig) -> dict[str, Any]:
         "classes": list(config.classes),
         "background": config.background,
         "regressor": config.regressor,
+        "box_coding": config.box_coding,
         "context": config.context,
         "normalization": {"mean": list(normalization.mean), "std": list(normalization.std)},
         "scales": [str(canvas) for canvas in config.scales],
@@ -263,6 +270,7 @@ def _from_json(values: object) -> CheckpointConfig:
         classes=_take_all(fields, "classes", str),
         background=_take(fields, "background", bool),
         regressor=_take(fields, "regressor", str),  # type: ignore[arg-type]  # checked there
+        box_coding=_take(fields, "box_coding", str),  # type: ignore[arg-type]  # the same
         context=_take(fields, "context", bool),
         normalization=Normalization(
             mean=_take_all(normalization, "mean", float),  # type: ignore[arg-type]  # the same

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
+from overfeat.box_coding import decode_boxes
 from overfeat.boxes import box_areas, clip_boxes
 from overfeat.detection import Candidates
 from overfeat.features import Pool, collect_features
@@ -84,7 +85,7 @@ def read_views(
         sees_image = view.placement.sees_image(view.unflip(windows))
         counted = torch.from_numpy(sees_image).to(probabilities.device)
         seen = probabilities[index].masked_fill(~counted, 0.0)
-        edges = None if values.edges is None else values.edges[index].float()
+        edges = None if values.codes is None else _read_edges(values.codes[index], network)
         maxima = seen.amax(dim=(1, 2))
         candidates = proposals = features = None
         if question.threshold is not None:
@@ -112,10 +113,18 @@ def _pick_best(maxima: Float32[Tensor, " classes"], count: int) -> Bool[Tensor, 
     return torch.zeros_like(maxima, dtype=torch.bool).index_fill(0, best, value=True)
 
 
+def _read_edges(
+    codes: Float[Tensor, "codes rows cols"], network: OverFeat
+) -> Float32[Tensor, "regressors rows cols 4"]:
+    """Edges of the boxes that a view's windows say, in the windows' frames."""
+    per_window = codes.float().reshape(-1, 4, *codes.shape[1:]).movedim(1, -1)
+    return decode_boxes(per_window, network.box_coding)
+
+
 def _take_candidates(
     found: Bool[Tensor, "classes rows cols"],
     probabilities: Float32[Tensor, "classes rows cols"],
-    edges: Float32[Tensor, "edges rows cols"] | None,
+    edges: Float32[Tensor, "regressors rows cols 4"] | None,
     windows: Float32[np.ndarray, "rows cols 4"],
     view: View,
 ) -> Candidates:
@@ -125,9 +134,8 @@ def _take_candidates(
     row_ids, col_ids, label_ids = (ids.cpu().numpy() for ids in (row, col, label))
     boxes = windows[row_ids, col_ids]
     if edges is not None:
-        per_window = edges.reshape(-1, 4, *edges.shape[1:])
-        regressor = label if len(per_window) > 1 else torch.zeros_like(label)
-        boxes = decode_edges(per_window[regressor, :, row, col].cpu().numpy(), boxes)
+        regressor = label if len(edges) > 1 else torch.zeros_like(label)
+        boxes = decode_edges(edges[regressor, row, col].cpu().numpy(), boxes)
     placement = view.placement
     boxes = clip_boxes(
         view.to_image(boxes), height=placement.image_height, width=placement.image_width

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from overfeat.architectures import (
     PoolLayer,
     TrunkLayer,
 )
+from overfeat.box_coding import BoxCoding
 from overfeat.geometry import Stride
 
 Regressor = Literal["none", "single", "per-class"]
@@ -33,9 +34,8 @@ class WindowValues(NamedTuple):
 
     logits: Float[Tensor, "b outputs rows cols"]
     """Class scores before the softmax; the background, if there is one, is last."""
-    edges: Float[Tensor, "b regressors*4 rows cols"] | None
-    """Box edges top, left, bottom, right in the window's frame: 0 to 1 from its first to its last
-    pixel."""
+    codes: Float[Tensor, "b regressors*4 rows cols"] | None
+    """Four numbers per box, as the network's `box_coding` has it; None without a regressor."""
     context: Float[Tensor, "b hidden rows cols"] | None = None
     """What the windows of the next larger scale are told; None for a network without context."""
     tapped: Float[Tensor, "b c cells_h cells_w"] | None = None
@@ -51,6 +51,7 @@ class OverFeat(nn.Module):
         *,
         outputs: int,
         regressor: Regressor = "none",
+        box_coding: BoxCoding = "edges",
         context: bool = False,
     ) -> None:
         """Build the layers with uninitialised weights: load a checkpoint or call `initialize`.
@@ -59,17 +60,19 @@ class OverFeat(nn.Module):
             architecture: Which network.
             outputs: Classes, and one more if there is a background class.
             regressor: Whether the net has a box regressor, and for how many classes.
+            box_coding: What the regressor's numbers mean.
             context: Whether the classifier also reads the next lower scale (paper, section 5).
         """
         super().__init__()
         self.architecture = architecture
+        self.box_coding: BoxCoding = box_coding
         trunk_layers = [layer for layer in architecture.trunk if isinstance(layer, ConvLayer)]
         self.trunk = _stack(trunk_layers, inputs=3)
         top = architecture.top_channels
         classifier = [*architecture.hidden, _output_layer(architecture.output, outputs)]
         self.classifier = _stack(classifier, inputs=top)
-        edges = {"none": 0, "single": 4, "per-class": 4 * outputs}[regressor]
-        boxes = [*architecture.regressor_hidden, _output_layer("edges", edges)] if edges else []
+        codes = {"none": 0, "single": 4, "per-class": 4 * outputs}[regressor]
+        boxes = [*architecture.regressor_hidden, _output_layer("edges", codes)] if codes else []
         self.regressor = _stack(boxes, inputs=top)
         self.context = _stack(architecture.hidden[:1] if context else (), inputs=top)
 
@@ -93,7 +96,7 @@ class OverFeat(nn.Module):
             tell: Whether a network with context says what the next larger scale is told.
 
         Returns:
-            Logits and, with a regressor, box edges, one cell per window.
+            Logits and, with a regressor, coded boxes, one cell per window.
 
         Raises:
             ValueError: If the architecture has no such module as `tap`.
@@ -108,7 +111,7 @@ class OverFeat(nn.Module):
             logits = values
         return WindowValues(
             logits=logits,
-            edges=self._apply_head(pooled, self.regressor, stride),
+            codes=self._apply_head(pooled, self.regressor, stride),
             context=self._apply_head(pooled, self.context, stride) if tell else None,
             tapped=tapped if tap else None,
         )
@@ -216,17 +219,28 @@ class OverFeat(nn.Module):
         return conv
 
 
-def initialize(network: OverFeat, *, seed: int, std: float | None = None) -> None:
-    """Draw the weights of a network; biases become 0.
+PAPER_STD: Final = 0.01
+"""Standard deviation of the first weights in the paper."""
+
+
+def initialize(network: nn.Module, *, seed: int, std: float | None = None) -> None:
+    """Draw the weights of a network, or of one of its heads alone; biases become 0.
+
+    The paper does not say what its biases were. At 0 no class and no place is preferred before the
+    first example.
 
     Args:
-        network: The network, changed in place.
+        network: Any module made of convolutions, such as the regressor that is put on a trained
+            trunk; changed in place.
         seed: Seed of the draw.
-        std: Standard deviation of every weight, above 0 (the paper: 0.01); None draws each layer
+        std: Standard deviation of every weight, above 0, such as `PAPER_STD`; None draws each layer
             with sqrt(2 / fan_in), which keeps the activations' size through a net of any width.
 
     Raises:
         ValueError: If the standard deviation is not a finite number above 0.
+
+    Source:
+        Sermanet et al. 2014, section 3.1; He et al. 2015, equation 10, without a deviation.
     """
     if std is not None and not 0 < std < math.inf:
         raise ValueError(f"std: received {std}, expected a finite number above 0")

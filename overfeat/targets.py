@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -51,6 +52,13 @@ class TargetConfig:
                 raise ValueError(msg)
 
 
+HALF_VISIBLE: Final = TargetConfig(
+    min_visible=0.5, min_size=1e-3, max_size=1e3, max_shift=1e3, background_margin=1.0
+)
+"""The paper's rule for the boxes of localization and no other: a window is an example of every
+object of which it sees half, be it small or large, and of the nearest if there are several."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WindowTargets:
     """Labels and box edges of a set of windows."""
@@ -67,7 +75,7 @@ def assign_targets(
     boxes_xyxy: Float32[np.ndarray, "objects 4"],
     labels: Int64[np.ndarray, " objects"],
     *,
-    background: int,
+    background: int | None,
     config: TargetConfig,
 ) -> WindowTargets:
     """Decide what each window should say.
@@ -76,15 +84,17 @@ def assign_targets(
         windows: Windows, all of one side, in canvas pixels.
         boxes_xyxy: The image's objects, in canvas pixels.
         labels: Class of each object, 0 or more.
-        background: Label of the background class.
+        background: Label of the background class; None if nothing is background, as where boxes
+            alone are trained: what is no example of an object is then ignored.
         config: The limits.
 
     Returns:
         A label and the edges of its object for every window.
     """
+    elsewhere = IGNORED if background is None else background
     if not len(boxes_xyxy):
         empty = np.zeros((len(windows), 4), dtype=np.float32)
-        return WindowTargets(labels=np.full(len(windows), background, dtype=np.int64), edges=empty)
+        return WindowTargets(labels=np.full(len(windows), elsewhere, dtype=np.int64), edges=empty)
     shift, size, visible = _relate(windows, boxes_xyxy)
     fits = (shift <= config.max_shift) & (visible >= config.min_visible)
     fits &= (size >= config.min_size) & (size <= config.max_size)
@@ -95,7 +105,7 @@ def assign_targets(
     nearest = np.where(near, shift, np.inf).argmin(axis=1)
     rows = np.arange(len(windows))
     is_object = fits[rows, nearest]
-    found = np.where(near.any(axis=1), IGNORED, background)
+    found = np.where(near.any(axis=1), IGNORED, elsewhere)
     assigned = np.where(is_object, labels[nearest], found).astype(np.int64)
     edges = encode_edges(boxes_xyxy[nearest], windows) * is_object[:, None]
     return WindowTargets(labels=assigned, edges=edges.astype(np.float32))

@@ -21,7 +21,14 @@ import torch
 from torch import Tensor
 
 from overfeat.checkpoint import CheckpointConfig, save_checkpoint
-from overfeat.losses import Loss, LossConfig, is_finite, measure_loss
+from overfeat.losses import (
+    Loss,
+    LossConfig,
+    is_finite,
+    measure_boxes,
+    measure_classes,
+    weigh_loss,
+)
 from overfeat.network import OverFeat, initialize
 from overfeat.targets import TargetConfig
 from overfeat.zoo import get_architecture
@@ -78,7 +85,7 @@ class TrainConfig:
     targets: TargetConfig = field(default_factory=TargetConfig)
     """Which windows are examples of what."""
     loss: LossConfig = field(
-        default_factory=lambda: LossConfig(box_loss="l1", box_weight=4.0, negatives=2.0)
+        default_factory=lambda: LossConfig(box_loss="l1", box_weight=4.0, negatives_per_object=2.0)
     )
     """Weights of the parts of the loss."""
 
@@ -258,13 +265,20 @@ def _take_step(
     canvases = batch.canvases.contiguous(memory_format=torch.channels_last)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.dtype == "bfloat16"):
         values = network(canvases, "fine")
-    loss = measure_loss(
-        values.logits.float().permute(0, 2, 3, 1).flatten(0, 2),
-        values.edges.float().permute(0, 2, 3, 1).flatten(0, 2),
-        batch.labels.flatten(),
-        batch.edges.flatten(0, 1),
-        config.loss,
+    logits, codes = (
+        said.float().flatten(start_dim=2).transpose(1, 2) for said in (values.logits, values.codes)
     )
+    background = logits.shape[2] - 1
+    sums = measure_classes(logits, batch.labels, background=background, config=config.loss)
+    sums += measure_boxes(
+        codes,
+        batch.labels,
+        batch.edges,
+        background=background,
+        coding=network.box_coding,
+        config=config.loss,
+    )
+    loss = weigh_loss(sums, sums.counts, config.loss)
     optimizer.zero_grad()
     loss.total.backward()  # type: ignore[no-untyped-call]  # torch's stub lacks it
     torch.nn.utils.clip_grad_norm_(network.parameters(), max_norm=5.0)

@@ -21,9 +21,13 @@ FEW = settings(max_examples=30, deadline=None, derandomize=True)
 MANY = settings(max_examples=100, deadline=None, derandomize=True)
 
 
-def make_network(architecture, *, outputs=5, regressor="none", context=False, seed=1):
+def make_network(
+    architecture, *, outputs=5, regressor="none", box_coding="edges", context=False, seed=1
+):
     """Random weights that keep activations of order one; biases too, so that no layer is linear."""
-    network = OverFeat(architecture, outputs=outputs, regressor=regressor, context=context)
+    network = OverFeat(
+        architecture, outputs=outputs, regressor=regressor, box_coding=box_coding, context=context
+    )
     initialize(network, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -61,17 +65,18 @@ def make_member(architecture=TINY, *, device="cpu", dtype="float32", seed=1, **f
     """The geometry of an architecture with an eighth of its channels and random weights."""
     config = make_config(architecture=architecture.name, **fields)
     network = _make_level_network(
-        architecture, config.outputs, config.regressor, config.context, seed
+        architecture, config.outputs, config.regressor, config.box_coding, config.context, seed
     )
     return Member(config, copy.deepcopy(network), device=device, dtype=dtype)
 
 
 @cache
-def _make_level_network(architecture, outputs, regressor, context, seed):
+def _make_level_network(architecture, outputs, regressor, box_coding, context, seed):
     network = make_network(
         narrow(architecture, divisor=8),
         outputs=outputs,
         regressor=regressor,
+        box_coding=box_coding,
         context=context,
         seed=seed,
     )
@@ -89,8 +94,8 @@ def level_outputs(network):
     with torch.no_grad():
         values = network(canvases)
         level(network.classifier[network.architecture.output], values.logits, [0.0], 1.5)
-        if values.edges is not None:
-            level(network.regressor["edges"], values.edges, [0.2, 0.3, 0.7, 0.8], 0.1)
+        if values.codes is not None:
+            level(network.regressor["edges"], values.codes, [0.2, 0.3, 0.7, 0.8], 0.1)
 
 
 def level(layer, outputs, means, deviation):
@@ -122,17 +127,17 @@ COLUMNS = ("label_ids", "scores", "evidence", "boxes_xyxy", "n_windows")
 class ScriptedNetwork(OverFeat):
     """A network of the geometry of `tiny` that says what it was told to, whatever it sees."""
 
-    def __init__(self, logits, edges=None, *, regressor="none"):
+    def __init__(self, logits, codes=None, *, regressor="none"):
         super().__init__(narrow(TINY, divisor=64), outputs=1, regressor=regressor)
-        self.values = WindowValues(logits, edges)
+        self.values = WindowValues(logits, codes)
 
     def forward(self, canvases, stride="fine", *, context=None, tap=None, tell=True):
         return self.values
 
 
-def make_scripted_member(logits, edges=None, *, regressor="none"):
+def make_scripted_member(logits, codes=None, *, regressor="none"):
     """One of a model that always says the same, of three classes."""
-    network = ScriptedNetwork(logits, edges, regressor=regressor)
+    network = ScriptedNetwork(logits, codes, regressor=regressor)
     return Member(make_config(), network, device="cpu", dtype="float32")
 
 

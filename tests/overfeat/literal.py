@@ -92,7 +92,7 @@ def list_windows(config, values, image, drawn, flipped, stride):
     window = WINDOWS[config.architecture]
     step = STEPS[config.architecture, stride]
     logits = values.logits[0].double().numpy()
-    edges = None if values.edges is None else values.edges[0].double().numpy()
+    edges = None if values.codes is None else values.codes[0].double().numpy()
     for row in range(logits.shape[1]):
         for col in range(logits.shape[2]):
             exponentials = np.exp(logits[:, row, col] - logits[:, row, col].max())

@@ -32,6 +32,7 @@ CONFIG = CheckpointConfig(
     classes=("crane", "crane", "grüne Mamba"),
     background=True,
     regressor="per-class",
+    box_coding="centre-size",
     context=True,
     normalization=Normalization(mean=(118.380948, 0.1, 3.0), std=(61.896913, 1e-3, 7.0)),
     scales=(Canvas(245, 245), Canvas(281, 317)),
@@ -180,10 +181,16 @@ def test_another_format_is_refused_with_both_versions(copied):
 def test_a_missing_field_is_named(copied):
     path = copied / CONFIG_FILE
     whole = json.loads(path.read_text("utf-8"))
-    assert len(whole) == 9
+    assert len(whole) == 10
     for field in whole:
         path.write_text(json.dumps({key: whole[key] for key in whole if key != field}), "utf-8")
         assert f"no {field!r}" in refuse(copied)
+
+
+def test_the_network_speaks_the_box_coding_of_its_description(copied):
+    assert load_checkpoint(copied)[1].box_coding == "centre-size"
+    change_config(copied, box_coding="edges")
+    assert load_checkpoint(copied)[1].box_coding == "edges"
 
 
 def test_the_context_layer_belongs_to_a_network_with_context(copied):
@@ -209,7 +216,9 @@ def test_the_context_layer_of_a_network_with_context_is_not_left_out(copied):
         ({"classes": "abcd"}, "classes: received 'abcd', expected a list"),
         ({"classes": [1, 2, 3]}, "classes: received 1, expected a text"),
         ({"background": "false"}, "background: received 'false', expected true or false"),
-        ({"regressor": "double"}, "'double', expected one of"),
+        ({"regressor": "double"}, "regressor: received 'double', expected one of"),
+        ({"box_coding": "corners"}, "box_coding: received 'corners', expected one of"),
+        ({"box_coding": None}, "box_coding: received None, expected a text"),
         ({"context": "no"}, "context: received 'no', expected true or false"),
         ({"context": 1}, "context: received 1, expected true or false"),
         ({"format": True}, "format: received True, expected a whole number"),

@@ -124,7 +124,7 @@ def test_fine_stride_equals_the_loop_over_offsets(name, height, width):
         values = network(canvases, "fine")
         for found, stack in (
             (values.logits, network.classifier),
-            (values.edges, network.regressor),
+            (values.codes, network.regressor),
         ):
             literal = slide_network(network, stack, canvases)
             assert found.shape == literal.shape

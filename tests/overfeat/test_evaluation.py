@@ -42,7 +42,7 @@ def make_edges(*boxes):
 
 def read(logits, view=None, *, edges=None, tapped=None, **asked):
     """What one view says: two classes and the background, candidates from one half on."""
-    values = WindowValues(logits, edges, tapped=tapped)
+    values = WindowValues(logits, codes=edges, tapped=tapped)
     question = Question(**{"classes": 2, "stride": "fine", "threshold": 0.5} | asked)
     (result,) = read_views(NETWORK, values, [view or make_view()], question)
     return result

@@ -1,4 +1,4 @@
-"""What one pass hands out: any module's output, the edges, what the next scale hears."""
+"""What one pass hands out: any module's output, the boxes, what the next scale hears."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from overfeat.architectures import ConvLayer, narrow
 from overfeat.geometry import window_stride
-from overfeat.network import OverFeat, initialize
+from overfeat.network import PAPER_STD, OverFeat, initialize
 from overfeat.zoo import ACCURATE, ALEXNET, ALEXNET_2012, FAST, TINY, VGG16
 from tests.overfeat.builders import make_canvases, make_network, run_trunk
 
@@ -54,7 +54,7 @@ def test_tapping_a_module_gives_its_activations_and_changes_nothing_else(network
     for module in names[last_pooling if stride == "coarse" else 0 :]:
         values = run(network, canvases, stride, tap=module)
         assert torch.equal(values.tapped, run_up_to(network, canvases, module, stride)), module
-        for name in ("logits", "edges", "context"):
+        for name in ("logits", "codes", "context"):
             assert torch.equal(getattr(values, name), getattr(plain, name)), (module, name)
 
 
@@ -129,7 +129,7 @@ def test_the_lowest_scale_is_evaluated_as_without_context(network, stride):
     told, untold = run(network, canvases, stride), run(drop_context(network), canvases, stride)
     assert untold.context is None
     assert torch.equal(told.logits, untold.logits)
-    assert torch.equal(told.edges, untold.edges)
+    assert torch.equal(told.codes, untold.codes)
 
 
 @every_network
@@ -145,7 +145,7 @@ def test_context_is_added_to_the_first_hidden_layer_and_nowhere_else(network):
         without = run(network, canvases)
     assert torch.allclose(values.logits, logits, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(values.logits, without.logits, rtol=0.1, atol=0.1)
-    assert torch.equal(values.edges, without.edges)
+    assert torch.equal(values.codes, without.codes)
     assert torch.equal(values.context, without.context)
 
 
@@ -164,10 +164,24 @@ def test_what_the_next_scale_hears_is_a_layer_of_its_own_over_the_last_pooling(n
     assert torch.allclose(found, heard, rtol=1e-4, atol=1e-4)
 
 
-def test_without_a_regressor_there_are_no_edges():
+def test_without_a_regressor_there_are_no_boxes():
     network = make_network(narrow(TINY, divisor=64))
     values = run(network, make_canvases(221, 221, dtype=torch.float32))
-    assert (values.edges, values.context, values.tapped) == (None, None, None)
+    assert (values.codes, values.context, values.tapped) == (None, None, None)
+
+
+def test_a_head_is_initialised_without_touching_the_trunk():
+    """As the paper trains its regressor: on a trunk that another task has taught."""
+    network = make_network(narrow(TINY, divisor=8), regressor="single")
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    initialize(network.regressor, seed=5, std=PAPER_STD)
+    after = network.state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"regressor"}
+    first = next(iter(network.regressor.values()))
+    assert first.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert first.weight.mean().item() == pytest.approx(0, abs=5e-4)
+    assert not any(layer.bias.any() for layer in network.regressor.values())
 
 
 @pytest.mark.parametrize("std", [0.0, -0.01, math.nan, math.inf])

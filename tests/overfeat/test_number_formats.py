@@ -121,7 +121,7 @@ def test_channels_last_gives_what_contiguous_memory_gives(architecture, stride):
     assert last.stride() != canvases.stride()
     with torch.inference_mode():
         found, expected = member.network(last, stride), plain(canvases, stride)
-    for name in ("logits", "edges", "context"):
+    for name in ("logits", "codes", "context"):
         assert torch.allclose(getattr(found, name), getattr(expected, name), atol=1e-4), name
 
 

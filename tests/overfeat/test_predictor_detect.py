@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -103,6 +105,31 @@ def test_a_regressor_places_the_box_in_its_window():
     config = PredictConfig(scales=(Canvas(221, 221),), score_threshold=0.5)
     found = model.detect(make_image(442, 442), config)
     assert np.allclose(found.boxes_xyxy, [[0.4 * 442, 0.2 * 442, 442, 0.6 * 442]], atol=1e-3)
+
+
+def test_a_regressor_of_centre_and_size_places_the_same_box():
+    # The box of the test above: centre at 0.4 and 0.7, 0.4 of the window high and 0.6 wide.
+    codes = [-0.1, 0.2, math.log(0.4), math.log(0.6)]
+    model = make_constant(
+        [0.8, 0.15, 0.05], regressor="single", edges=codes, box_coding="centre-size"
+    )
+    config = PredictConfig(scales=(Canvas(221, 221),), score_threshold=0.5)
+    found = model.detect(make_image(442, 442), config)
+    assert np.allclose(found.boxes_xyxy, [[0.4 * 442, 0.2 * 442, 442, 0.6 * 442]], atol=1e-3)
+
+
+def test_each_class_of_a_regressor_of_centre_and_size_has_its_own_box():
+    half = math.log(0.5)
+    codes = [-0.25, -0.25, half, half, 0.25, 0.25, half, half, 0.0, 0.0, 0.0, 0.0]
+    model = make_constant(
+        [0.5, 0.5, 1e-9], regressor="per-class", edges=codes, box_coding="centre-size"
+    )
+    config = PredictConfig(scales=(Canvas(221, 221),), score_threshold=0.25)
+    found = model.detect(make_image(221, 221), config)
+    assert found.labels == ("ant", "bee")
+    assert np.allclose(
+        found.boxes_xyxy, [[0, 0, 110.5, 110.5], [110.5, 110.5, 221, 221]], atol=1e-3
+    )
 
 
 def test_a_per_class_regressor_places_the_box_of_the_class_that_was_found():

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overfeat.targets import (
+    HALF_VISIBLE,
     IGNORED,
     TargetConfig,
     assign_targets,
@@ -31,13 +32,13 @@ def make_boxes(*rows):
     return np.array(rows, dtype=np.float32).reshape(-1, 4)
 
 
-def assign(window, *objects, config=None):
+def assign(window, *objects, config=None, background=BACKGROUND):
     """Targets of one window of 100 pixels; objects are label and box."""
     return assign_targets(
         make_boxes(window),
         make_boxes(*[box for _, box in objects]),
         np.array([label for label, _ in objects], dtype=np.int64),
-        background=BACKGROUND,
+        background=background,
         config=config or LIMITS,
     )
 
@@ -114,6 +115,40 @@ def test_without_objects_every_window_is_background():
     )
     assert targets.labels.tolist() == [BACKGROUND, BACKGROUND]
     assert targets.edges.tolist() == [[0.0] * 4] * 2
+
+
+def test_where_nothing_is_background_what_is_no_example_is_ignored():
+    for box in [(200, 200, 240, 240), (45, 45, 55, 55), (75, 30, 115, 70)]:
+        targets = assign(WINDOW, (3, box), background=None)
+        assert targets.labels.tolist() == [IGNORED]
+        assert not targets.edges.any()
+    assert assign(WINDOW, (3, (20, 30, 80, 70)), background=None).labels.tolist() == [3]
+    assert assign(WINDOW, background=None).labels.tolist() == [IGNORED]
+
+
+@pytest.mark.parametrize(
+    ("box", "label"),
+    [
+        ((48, 48, 52, 52), 3),  # small
+        ((-15, -15, 115, 115), 3),  # larger than the window, 0.59 of it visible
+        ((-25, -25, 125, 125), IGNORED),  # 0.44 of it visible
+        ((-40, 0, 41, 80), 3),  # far off the centre, 0.51 of it visible
+        ((-41, 0, 39, 80), IGNORED),  # 0.49 of it visible
+        ((200, 200, 240, 240), IGNORED),
+    ],
+)
+def test_boxes_alone_are_taught_wherever_half_of_the_object_is_visible(box, label):
+    assigned = assign(WINDOW, (3, box), config=HALF_VISIBLE, background=None)
+    assert assigned.labels.tolist() == [label]
+
+
+def test_an_object_mostly_outside_does_not_take_a_window_from_one_that_is_visible():
+    # 0.4 of the nearer one is visible: in detection that would make the window a doubtful example.
+    hidden, visible = (-75, 0, 175, 100), (0, 0, 40, 40)
+    objects = [(1, hidden), (2, visible)]
+    targets = assign(WINDOW, *objects, config=HALF_VISIBLE, background=None)
+    assert targets.labels.tolist() == [2]
+    assert np.allclose(targets.edges, [[0, 0, 0.4, 0.4]])
 
 
 def test_every_window_of_a_grid_gets_its_own_frame():

@@ -42,7 +42,7 @@ def test_the_folded_network_says_what_the_normalised_one_says():
         without = unfolded(canvases)
     scale = expected.logits.abs().max()
     torch.testing.assert_close(found.logits, expected.logits, rtol=1e-4, atol=1e-4 * scale.item())
-    torch.testing.assert_close(found.edges, expected.edges, rtol=1e-4, atol=1e-4 * scale.item())
+    torch.testing.assert_close(found.codes, expected.codes, rtol=1e-4, atol=1e-4 * scale.item())
     # The normalisation does change what the network says: the comparison is not an empty one.
     assert (without.logits - expected.logits).abs().max() > 0.1 * scale
 
