@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from pipelines.errors import InputError, PipelineError, ResourceError
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 1.0
+_WATCH_SECONDS = 30.0
+"""Assumed: short beside the time in which a cluster replaces a node."""
 _CONNECT_SECONDS = 10.0
 """Ray itself tries an address that nobody listens at for minutes (measured: more than two)."""
 
@@ -154,3 +157,52 @@ def place_workers(
             )
         logger.info("waiting for resources: %g CPUs and %d GPUs so far", cpus, gpus)
         time.sleep(_POLL_SECONDS)
+
+
+@contextmanager
+def watch_cluster(
+    placement: Placement, *, cpus_per_read: float, seconds: float = _WATCH_SECONDS
+) -> Iterator[None]:
+    """Say so while the cluster has become too small for the work: Ray would wait without a word.
+
+    Args:
+        placement: Where the detect actors run.
+        cpus_per_read: CPUs that one reading task reserves.
+        seconds: Between two looks, and two words.
+
+    Yields:
+        Nothing.
+    """
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(seconds):
+            _warn_of_size(placement, cpus_per_read)
+
+    watcher = threading.Thread(target=watch, name="cluster", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _warn_of_size(placement: Placement, cpus_per_read: float) -> None:
+    try:
+        offered = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's own
+    except RayError:
+        return  # the run itself will tell
+    cpus, gpus = offered.get("CPU", 0.0), int(offered.get("GPU", 0))
+    wanted_cpus = placement.workers * placement.cpus_per_worker + cpus_per_read
+    wanted_gpus = placement.workers * placement.gpus_per_worker
+    if cpus < wanted_cpus or gpus < wanted_gpus:
+        logger.warning(
+            "cluster: %g CPUs and %d GPUs are left of the %g and %d that this run uses; it may "
+            "wait until nodes join: add some, or end this command and start it again with fewer "
+            "--workers (it goes on where it stood)",
+            cpus,
+            gpus,
+            wanted_cpus,
+            wanted_gpus,
+        )

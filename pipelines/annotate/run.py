@@ -27,7 +27,7 @@ from pipelines.annotate.planning import (
 from pipelines.annotate.resolve import ResolvedModel, resolve_model
 from pipelines.annotate.run_file import OpenRun, open_run
 from pipelines.annotate.stages import STAGES, StageConfig
-from pipelines.cluster import Placement, join_cluster, place_workers
+from pipelines.cluster import Placement, join_cluster, place_workers, watch_cluster
 from pipelines.errors import InputError, PipelineError
 from pipelines.lease import Lease
 from pipelines.manifest import Manifest, open_manifest
@@ -152,11 +152,14 @@ def _drive(driver: _Driver, listing: Listing | None, started: datetime) -> Annot
         run = open_run(config, output, driver.files, driver.model, placement)
         manifest = _open_manifest(driver, run, listing)
         tally, changes = _Tally(), None
-        _finish(driver, run, placement, manifest, tally)
-        if config.update or config.retry_failed:
-            changes = write_next_generation(config, manifest, tally.counts, driver.lease.confirm)
-            manifest = open_manifest(output) or manifest
+        with watch_cluster(placement, cpus_per_read=config.cpus_per_read):
             _finish(driver, run, placement, manifest, tally)
+            if config.update or config.retry_failed:
+                changes = write_next_generation(
+                    config, manifest, tally.counts, driver.lease.confirm
+                )
+                manifest = open_manifest(output) or manifest
+                _finish(driver, run, placement, manifest, tally)
     return _report(driver, run, manifest, tally, changes, started)
 
 

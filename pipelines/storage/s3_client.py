@@ -11,12 +11,16 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 import aiohttp
+from aiobotocore.session import AioSession
 from botocore.exceptions import BotoCoreError, ClientError, IncompleteReadError
 from botocore.parsers import ResponseParserError
+from botocore.utils import parse_timestamp
 from fsspec.asyn import sync
 from s3fs import S3FileSystem
 
@@ -64,6 +68,7 @@ class S3Client:
         self._tries = _read_tries()
         self._renewing = asyncio.Lock()
         self._filesystem = S3FileSystem(
+            session=_open_session(),
             skip_instance_cache=True,
             use_listings_cache=False,
             config_kwargs={
@@ -196,6 +201,26 @@ def connect(uri: str) -> S3Client:
         except ValueError as error:
             reply = redact(str(error))
             raise InputError(f"AWS_ENDPOINT_URL or AWS_REGION is not valid: {reply}") from error
+
+
+def _open_session() -> AioSession:
+    """A session that reads the times of a listing quickly.
+
+    botocore's own way was two thirds of the processor time of a page of 1,000 keys (*measured*).
+    """
+    session = AioSession()
+    factory = session.get_component("response_parser_factory")
+    factory.set_parser_defaults(timestamp_parser=_parse_timestamp)
+    return session
+
+
+def _parse_timestamp(value: str | float) -> datetime:
+    """Read a time of a listing, which is ISO 8601, or of a header, which may be anything."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(value)
+    parsed: datetime = parse_timestamp(value)
+    return parsed
 
 
 @lru_cache(maxsize=8)

@@ -15,6 +15,7 @@ DOORS = {
     "fsspec": ("pipelines.storage",),
     "s3fs": ("pipelines.storage",),
     "botocore": ("pipelines.storage",),
+    "aiobotocore": ("pipelines.storage",),
     "ray": (
         "pipelines.cluster",
         "pipelines.annotate.graph",

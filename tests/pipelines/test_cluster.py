@@ -163,3 +163,16 @@ def test_an_error_survives_the_real_way_from_a_worker(ray_cluster):
         ray.get(ray.remote(fail).remote())
     assert str(error.value) == "the disk is full"
     assert ray.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("left", "warns"),
+    [({"CPU": 2.5}, False), ({"CPU": 2.0}, True), ({}, True)],
+)
+def test_a_cluster_that_has_become_too_small_is_told(offer, caplog, left, warns):
+    """Two actors of one CPU, and half a CPU for reading: without that, nothing would go on."""
+    offer(left)
+    placement = Placement(workers=2, gpus_per_worker=0, cpus_per_worker=1)
+    with cluster.watch_cluster(placement, cpus_per_read=0.5, seconds=0.01):
+        time.sleep(0.1)
+    assert ("are left of the 2.5 and 0 that this run uses" in caplog.text) == warns

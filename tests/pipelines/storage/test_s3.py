@@ -20,6 +20,7 @@ from pipelines.errors import (
     StorageError,
     TransientStorageError,
 )
+from pipelines.storage.s3_client import _parse_timestamp
 from tests.faults.plan import Operation
 from tests.pipelines.storage.scripted_s3 import Reply, serve_script
 
@@ -250,3 +251,17 @@ def test_a_child_process_finds_the_server_through_the_environment(s3_bucket):
         [sys.executable, "-c", program], check=True, capture_output=True, cwd=Path.cwd()
     )
     assert ended.stdout.strip() == b"b'for the child'"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-20T17:31:03.250Z",
+        "2026-11-20T17:31:03.250+00:00",
+        "2026-11-20T19:31:03.250+0200",
+        "Fri, 20 Nov 2026 17:31:03.250 GMT",
+        "1795195863.25",
+    ],
+)
+def test_a_time_is_read_however_a_server_writes_it(text):
+    assert _parse_timestamp(text).timestamp() == 1795195863.25
