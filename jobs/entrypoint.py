@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Annotated, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import tyro
 
@@ -60,6 +60,7 @@ def make_main(
     *,
     name: str,
     description: str | None,
+    default: Callable[[Sequence[str]], _Config] | None = None,
 ) -> Callable[..., int]:
     """Make the `main` of a job.
 
@@ -68,13 +69,17 @@ def make_main(
         run: The command.
         name: Its name, for the help text.
         description: What it does, for the help text.
+        default: What the flags are if they are not given, where one depends on another; by default
+            what the dataclass says.
 
     Returns:
         A function of the flags (by default the process's own) that returns the exit code.
     """
 
     def main(args: Sequence[str] | None = None) -> int:
-        return run_command(config_type, run, name=name, description=description or "", args=args)
+        return run_command(
+            config_type, run, name=name, description=description or "", default=default, args=args
+        )
 
     return main
 
@@ -85,6 +90,7 @@ def run_command(
     *,
     name: str,
     description: str,
+    default: Callable[[Sequence[str]], _Config] | None = None,
     args: Sequence[str] | None = None,
 ) -> int:
     """Parse the flags of a command, run it, print its result.
@@ -94,13 +100,16 @@ def run_command(
         run: The command.
         name: Its name, for the help text.
         description: What it does, for the help text.
+        default: As in `make_main`.
         args: Flags; None for the process's own.
 
     Returns:
         The exit code: 0 done, 1 failed, 2 nothing was started, 3 too many failed images.
     """
     try:
-        config, output = _parse(config_type, name=name, description=description, args=args)
+        config, output = _parse(
+            config_type, name=name, description=description, default=default, args=args
+        )
         _set_up_logging(verbose=output.verbose)
         with _termination_as_interrupt():
             result = run(config)
@@ -120,9 +129,17 @@ def run_command(
 
 # Raises what tyro has to say of wrong flags as one sentence, like every other mistake of a user.
 def _parse(
-    config_type: type[_Config], *, name: str, description: str, args: Sequence[str] | None
+    config_type: type[_Config],
+    *,
+    name: str,
+    description: str,
+    default: Callable[[Sequence[str]], _Config] | None,
+    args: Sequence[str] | None,
 ) -> tuple[_Config, Output]:
     said = io.StringIO()
+    flags_unsaid: Any = tyro.MISSING_NONPROP
+    if default is not None:
+        flags_unsaid = (default(sys.argv[1:] if args is None else args), Output())
     try:
         with contextlib.redirect_stderr(said):
             parsed: tuple[_Config, Output] = tyro.cli(
@@ -133,6 +150,7 @@ def _parse(
                 prog=f"overfeat {name}",
                 description=description,
                 args=args,
+                default=flags_unsaid,
                 config=(tyro.conf.OmitArgPrefixes,),
             )
     except SystemExit as end:

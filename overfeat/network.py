@@ -66,8 +66,12 @@ class OverFeat(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.box_coding: BoxCoding = box_coding
+        self.dropout = 0.0
+        """Part of the classifier's hidden outputs that is dropped in training; no checkpoint knows
+        of it."""
         trunk_layers = [layer for layer in architecture.trunk if isinstance(layer, ConvLayer)]
         self.trunk = _stack(trunk_layers, inputs=3)
+        self._hidden_names = frozenset(layer.name for layer in architecture.hidden)
         top = architecture.top_channels
         classifier = [*architecture.hidden, _output_layer(architecture.output, outputs)]
         self.classifier = _stack(classifier, inputs=top)
@@ -196,7 +200,9 @@ class OverFeat(nn.Module):
             wide = values.to(torch.promote_types(values.dtype, torch.float32))
             return F.local_response_norm(wide, layer.size, **terms).to(values.dtype)
         if name.endswith("_relu"):
-            return F.relu(values)
+            is_hidden = name.removesuffix("_relu") in self._hidden_names
+            share = self.dropout if is_hidden else 0.0
+            return F.dropout(F.relu(values), share, training=self.training)
         # Canvases are standardized when they are drawn.
         return values if name == "standardize" else self._convolve(name, values)
 

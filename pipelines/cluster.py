@@ -118,6 +118,16 @@ def _lines(error: BaseException) -> list[str]:
     return [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
 
 
+def count_gpus() -> int:
+    """Count the GPUs that the nodes of the cluster offer now.
+
+    Returns:
+        How many there are.
+    """
+    offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's own
+    return int(offered.get("GPU", 0))
+
+
 def place_workers(
     *, workers: int | None, threads: int, cpus_per_read: float, wait_seconds: float
 ) -> Placement:

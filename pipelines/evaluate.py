@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
@@ -23,8 +24,23 @@ from pipelines import receipts, storage, tables
 from pipelines.errors import InputError
 from pipelines.images import ImageLimits, decode_image
 from pipelines.progress import Progress
-from pipelines.training.loader import EncodedSample, read_classes, read_samples
+from pipelines.shards.samples import decode_metadata
+from pipelines.training.shard_set import EncodedSample, open_shard_set
 from pipelines.weights import fetch_model, open_predictor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownImage:
+    """An image whose objects are known."""
+
+    key: str
+    """Its name in the shards."""
+    image: bytes
+    """Encoded pixels."""
+    boxes_xyxy: NDArray[np.float32]
+    """Objects (n, 4), in pixels of the image."""
+    labels: NDArray[np.int64]
+    """Class of each object (n,)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +48,7 @@ class EvaluateConfig:
     """What is measured against which ground truth."""
 
     shards: str
-    """Local folder with the shards that hold the ground truth."""
+    """Folder or URI with the shards that hold the ground truth."""
     split: str = "test"
     """Which shards."""
     output: str | None = None
@@ -115,9 +131,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         InputError: If the shards, the run or the checkpoint are missing, classes differ, or the run
             has no row for a sample.
     """
-    folder = Path(config.shards)
-    samples = read_samples(folder, config.split)[: config.limit]
-    classes = read_classes(folder)
+    samples, classes = read_truth(config.shards, config.split)
+    samples = samples[: config.limit]
     if config.output is None:
         found = list(_detect(config, samples, classes))
     else:
@@ -128,6 +143,38 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     if config.record:
         _record(config, evaluation)
     return evaluation
+
+
+def read_truth(folder: str, split: str) -> tuple[list[KnownImage], tuple[str, ...]]:
+    """Read a split into memory, its images still encoded.
+
+    Args:
+        folder: Where the shards are.
+        split: Which of them.
+
+    Returns:
+        Images in the order of the shards, and the names of the classes.
+
+    Raises:
+        InputError: If there is no such split.
+    """
+    shards = open_shard_set(storage.resolve_uri(folder), split)
+    samples = [
+        sample
+        for number, shard in enumerate(shards.shards)
+        for sample in shards.iter_samples(number, 0, shard.samples)
+    ]
+    return [_know(sample) for sample in samples], shards.classes
+
+
+def _know(sample: EncodedSample) -> KnownImage:
+    objects = decode_metadata(sample.metadata).objects
+    return KnownImage(
+        key=sample.key,
+        image=sample.image,
+        boxes_xyxy=np.array([one.box_xyxy for one in objects], np.float32).reshape(-1, 4),
+        labels=np.array([one.label for one in objects], np.int64),
+    )
 
 
 def _record(config: EvaluateConfig, evaluation: Evaluation) -> None:
@@ -142,7 +189,7 @@ def _record(config: EvaluateConfig, evaluation: Evaluation) -> None:
 
 
 def measure(
-    samples: Sequence[EncodedSample], found: Sequence[FoundBox], classes: Sequence[str]
+    samples: Sequence[KnownImage], found: Sequence[FoundBox], classes: Sequence[str]
 ) -> Evaluation:
     """Compute average precision with pycocotools.
 
@@ -191,7 +238,7 @@ def _mean(values: np.ndarray) -> float:
     return float(known.mean()) if known.size else 0.0
 
 
-def _coco_truth(samples: Sequence[EncodedSample], classes: Sequence[str]) -> dict[str, Any]:
+def _coco_truth(samples: Sequence[KnownImage], classes: Sequence[str]) -> dict[str, Any]:
     annotations = [
         {
             "image_id": image,
@@ -225,7 +272,7 @@ def _xywh(box: Sequence[float]) -> list[float]:
 
 
 def _detect(
-    config: EvaluateConfig, samples: Sequence[EncodedSample], classes: Sequence[str]
+    config: EvaluateConfig, samples: Sequence[KnownImage], classes: Sequence[str]
 ) -> Iterator[FoundBox]:
     files = fetch_model(config.weights)
     if tuple(classes) != files.classes:
@@ -264,7 +311,7 @@ def _check_run(output: str, classes: Sequence[str]) -> None:
 
 
 # Raises if the run has not exactly one row for each sample: a missing one would only lower recall.
-def _read_tables(output: str, samples: Sequence[EncodedSample]) -> Iterator[FoundBox]:
+def _read_tables(output: str, samples: Sequence[KnownImage]) -> Iterator[FoundBox]:
     places = {PurePosixPath(sample.key).name: image for image, sample in enumerate(samples)}
     rows_seen: Counter[int | None] = Counter()
     for number in sorted(receipts.list_receipts(output)):

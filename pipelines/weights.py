@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import safetensors.torch
+from torch import Tensor
 
 from overfeat.checkpoint import (
     CONFIG_FILE,
@@ -15,6 +18,7 @@ from overfeat.checkpoint import (
     CheckpointError,
     digest_checkpoint,
     load_checkpoint,
+    save_checkpoint,
 )
 from overfeat.loading import find_checkpoint
 from overfeat.member import Dtype, Member
@@ -124,6 +128,37 @@ def open_predictor(files: ModelFiles, *, device: str, dtype: Dtype) -> Predictor
         The model.
     """
     return Predictor([_open_member(member, device, dtype) for member in files.members])
+
+
+def load_tensors(files: CheckpointFiles) -> dict[str, Tensor]:
+    """Read the weights of what was fetched.
+
+    Args:
+        files: What `fetch_checkpoint` returned.
+
+    Returns:
+        The network's `state_dict`.
+    """
+    return safetensors.torch.load(files.contents[WEIGHTS_FILE])
+
+
+def put_checkpoint(output: str, config: CheckpointConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Write a checkpoint to any store; its description last, so that it is whole once that stands.
+
+    Args:
+        output: Folder or URI, resolved.
+        config: The description.
+        tensors: The network's `state_dict`.
+
+    Raises:
+        StorageError: If the store refuses.
+    """
+    scratch = storage.join_uri(output, ".tmp")
+    with tempfile.TemporaryDirectory() as folder:
+        save_checkpoint(Path(folder), config, tensors)
+        for name in (WEIGHTS_FILE, CONFIG_FILE):
+            data = Path(folder, name).read_bytes()
+            storage.write_bytes(storage.join_uri(output, name), data, scratch=scratch)
 
 
 def _open_member(files: CheckpointFiles, device: str, dtype: Dtype) -> Member:

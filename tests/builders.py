@@ -266,8 +266,11 @@ def run_command(*args):
     return CommandRun(code, out.getvalue(), err.getvalue())
 
 
-def write_scenes(folder, count, *, split="train", classes=("red", "green")):
-    """Pack dark pictures with one bright rectangle each, red or green, into a shard."""
+def write_scenes(folder, count, *, split="train", classes=("red", "green"), objects=1):
+    """Pack dark pictures with one bright rectangle each, red or green, into a shard.
+
+    With no objects nobody has written down what they show.
+    """
     samples = []
     for number in range(count):
         random = np.random.default_rng(number)
@@ -281,7 +284,7 @@ def write_scenes(folder, count, *, split="train", classes=("red", "green")):
             width=320,
             height=240,
             original_name=f"made {number}",
-            objects=(ObjectMetadata(label=label, box_xyxy=box),),
+            objects=(ObjectMetadata(label=label, box_xyxy=box),) * objects,
         )
         image = encode_picture(pixels, quality=95)
         key = f"{split}-{number:04d}"

@@ -38,14 +38,23 @@ class CropConfig:
     """Least and largest longer side of the object of a portrait, as a part of the window's side."""
     portrait_spread: float = 0.05
     """How far from the object's centre portraits are centred, as a part of the side."""
+    short_side: int = 256
+    """To which the shorter side of an image is scaled before a window is cut out to be classified,
+    in pixels."""
+    flip: float = 0.5
+    """Part of the images that are mirrored, 0 to 1."""
 
     def __post_init__(self) -> None:
         for name in ("scale_jitter", "spread", "colour_jitter", "portrait_spread"):
             if not getattr(self, name) >= 0:
                 flag = name.replace("_", "-")
                 raise InputError(f"--{flag}: received {getattr(self, name)}, expected at least 0")
-        if not 0 <= self.object_share <= 1:
-            raise InputError(f"--object-share: received {self.object_share}, expected from 0 to 1")
+        for name in ("object_share", "flip"):
+            if not 0 <= getattr(self, name) <= 1:
+                flag = name.replace("_", "-")
+                raise InputError(f"--{flag}: received {getattr(self, name)}, expected from 0 to 1")
+        if self.short_side < 1:
+            raise InputError(f"--short-side: received {self.short_side}, expected at least 1")
         least, largest = self.portrait_fill
         if not 0 < least <= largest:
             raise InputError(
@@ -87,8 +96,8 @@ class CropMaker:
     """How pixels become inputs."""
     ladder: tuple[Canvas, ...]
     """Scales that the crops cover."""
-    background: int
-    """Label of the background."""
+    background: int | None
+    """Label of the background; None if there is none."""
     targets: TargetConfig
     """Which windows are examples."""
     config: CropConfig
@@ -113,7 +122,7 @@ class CropMaker:
             placement = _draw_portrait(image, rng, self.architecture.window, self.config)
         else:
             placement = _draw_placement(image, rng, self.ladder, self.config)
-        canvas = _draw_canvas(image, rng, placement, self.normalization, self.config)
+        canvas = _draw_canvas(image.pixels, rng, placement, self.normalization, self.config)
         cells = map_size(self.architecture, self.config.side, "fine")
         windows = window_boxes(self.architecture, cells, cells, "fine").reshape(-1, 4)
         assigned = assign_targets(
@@ -146,7 +155,7 @@ def _draw_placement(
         spread = rng.uniform(-config.spread, config.spread, size=2) * config.side
         centre = (box[[1, 0]] + box[[3, 2]]) / 2 * factor + spread
     top, left = _keep_on_image(config.side / 2 - centre, fitted, config.side)
-    return _placement(image, fitted, top, left, config.side)
+    return _placement(image.pixels, fitted, top, left, config.side)
 
 
 def _draw_portrait(
@@ -161,13 +170,13 @@ def _draw_portrait(
     spread = rng.uniform(-config.portrait_spread, config.portrait_spread, size=2) * config.side
     centre = (box[[1, 0]] + box[[3, 2]]) / 2 * factor + spread
     top, left = np.round(config.side / 2 - centre).astype(int)
-    return _placement(image, fitted, int(top), int(left), config.side)
+    return _placement(image.pixels, fitted, int(top), int(left), config.side)
 
 
 def _placement(
-    image: TrainingImage, fitted: NDArray[np.int_], top: int, left: int, side: int
+    pixels: NDArray[np.uint8], fitted: NDArray[np.int_], top: int, left: int, side: int
 ) -> Placement:
-    height, width = image.pixels.shape[:2]
+    height, width = pixels.shape[:2]
     return Placement(
         canvas=Canvas(side, side),
         image_height=height,
@@ -189,8 +198,38 @@ def _keep_on_image(
     return int(top), int(left)
 
 
+def draw_whole(
+    pixels: NDArray[np.uint8],
+    rng: np.random.Generator,
+    *,
+    window: int,
+    normalization: Normalization,
+    config: CropConfig,
+) -> NDArray[np.float32]:
+    """Draw one window anywhere on an image whose shorter side is given.
+
+    Args:
+        pixels: RGB (height, width, 3).
+        rng: Source of every choice.
+        window: Side of the window, in pixels.
+        normalization: How pixels become inputs.
+        config: The shorter side.
+
+    Returns:
+        Normalised pixels (3, window, window).
+
+    Source:
+        Sermanet et al. 2014, section 3.1.
+    """
+    size = np.array(pixels.shape[:2])
+    fitted = np.maximum(window, np.round(size * config.short_side / size.min())).astype(int)
+    top, left = (int(-rng.integers(room + 1)) for room in fitted - window)
+    placement = _placement(pixels, fitted, top, left, window)
+    return _draw_canvas(pixels, rng, placement, normalization, config)
+
+
 def _draw_canvas(
-    image: TrainingImage,
+    pixels: NDArray[np.uint8],
     rng: np.random.Generator,
     placement: Placement,
     normalization: Normalization,
@@ -202,6 +241,6 @@ def _draw_canvas(
     mean = torch.tensor(normalization.mean).view(CHANNELS, 1, 1)
     std = torch.tensor(normalization.std).view(CHANNELS, 1, 1)
     # (pixel - mean) / std * gain + shift, written as another mean and std; padding stays 0.
-    pixels = torch.from_numpy(image.pixels).permute(2, 0, 1)
-    canvas = render(pixels, placement, mean=mean - shift * std / gain, std=std / gain)
+    channels = torch.from_numpy(pixels).permute(2, 0, 1)
+    canvas = render(channels, placement, mean=mean - shift * std / gain, std=std / gain)
     return np.asarray(canvas.numpy())

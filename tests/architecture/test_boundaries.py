@@ -21,6 +21,7 @@ DOORS = {
         "pipelines.annotate.graph",
         "pipelines.annotate.dry_run",
         "pipelines.shards.graph",
+        "pipelines.training.graph",
     ),
     "tyro": ("jobs",),
     "PIL": (

@@ -96,7 +96,8 @@ sys.exit(dispatch(["annotate"]))
     ("args", "words"),
     [
         (["train", "--shards", "x", "--output", "y", "--architecture", "foo"], "architecture"),
-        (["train", "--shards", "x", "--output", "y", "--checkpoint-steps", "0"], "above 0"),
+        (["train", "--shards", "x", "--output", "y", "--checkpoint-steps", "0"], "at least 1"),
+        (["train", "--shards", "x", "--output", "y", "--epochs", "0"], "above 0"),
         (["evaluate", "--shards", "x", "--score-threshold", "0"], "above 0"),
         (["evaluate", "--shards", "x", "--limit", "-1"], "at least 1"),
         (["demo", "--scenes", "-1"], "at least 0"),
@@ -110,9 +111,11 @@ def test_a_flag_out_of_range_starts_nothing(args, words):
 
 def test_the_training_commands_of_the_readme_are_understood():
     readme = (ROOT / "README.md").read_text("utf-8")
-    block = readme.split("```text\n")[1].split("```")[0]
-    commands = [line.split()[1:] for line in block.strip().splitlines()]
-    assert [command[0] for command in commands] == ["shards", "shards", "train", "evaluate"]
+    section = readme.split("## Training\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("overfeat ")]
+    commands = [line.split()[1:] for line in lines]
+    names = ["shards", "shards", "train", "evaluate", "shards", "train", "annotate"]
+    assert [command[0] for command in commands] == names
     for command in commands:
         # The unknown flag is the only thing that is wrong with the command.
         ended = run_command(*command, "--no-such-flag")

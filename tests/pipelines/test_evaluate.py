@@ -12,10 +12,16 @@ import pytest
 from overfeat.checkpoint import read_config
 from overfeat.predict_config import PredictConfig
 from pipelines.errors import InputError
-from pipelines.evaluate import EvaluateConfig, FoundBox, evaluate, measure
+from pipelines.evaluate import (
+    EvaluateConfig,
+    FoundBox,
+    KnownImage,
+    evaluate,
+    measure,
+    read_truth,
+)
 from pipelines.images import ImageLimits, decode_image
 from pipelines.shards.samples import ObjectMetadata, Sample, SampleMetadata
-from pipelines.training.loader import EncodedSample, read_samples
 from tests.builders import (
     CLASSES,
     annotate_without_ray,
@@ -35,7 +41,7 @@ FAR = (200.0, 200.0, 260.0, 260.0)
 def make_truth(*images):
     """Samples with objects given as (label, box)."""
     return [
-        EncodedSample(
+        KnownImage(
             key=f"test-{number}",
             image=b"",
             boxes_xyxy=np.array([box for _, box in objects], np.float32).reshape(-1, 4),
@@ -266,6 +272,6 @@ def test_the_command_tells_its_numbers_as_json_and_for_people(scenes):
 
 
 def test_samples_of_the_shards_are_those_that_were_packed(scenes):
-    assert [sample.key for sample in read_samples(scenes, "test")] == [
+    assert [sample.key for sample in read_truth(str(scenes), "test")[0]] == [
         f"test-{number}" for number in range(5)
     ]

@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipelines import storage
 from pipelines.errors import InputError, StorageError
+from pipelines.evaluate import read_truth
 from pipelines.shards import run
 from pipelines.shards.config import ShardsConfig
 from pipelines.shards.digit_scenes import TEST_SEED, make_sample
@@ -23,7 +24,6 @@ from pipelines.shards.packing import pack_shard
 from pipelines.shards.run import write_shards
 from pipelines.shards.samples import decode_metadata
 from pipelines.shards.sources.voc import CLASSES
-from pipelines.training.loader import read_classes, read_samples
 from tests.pipelines.shards.imagenet_files import build_det
 from tests.pipelines.shards.packed import (
     digest_shards,
@@ -107,12 +107,13 @@ def test_webdataset_alone_reads_a_data_set_with_its_annotations(tmp_path):
     assert parts[0][0] == {"name": "head", "box": [10, 10, 14, 15]}
 
 
-def test_the_training_loader_reads_a_data_set(tmp_path):
+def test_the_ground_truth_of_a_data_set_is_read_from_its_shards(tmp_path):
     pack("voc", build_voc2007(tmp_path / "in"), tmp_path / "out")
 
-    samples = {sample.key: sample for sample in read_samples(tmp_path / "out", "train")}
+    truth, classes = read_truth(str(tmp_path / "out"), "train")
+    samples = {sample.key: sample for sample in truth}
 
-    assert read_classes(tmp_path / "out") == list(CLASSES)
+    assert classes == tuple(CLASSES)
     assert samples["000005"].boxes_xyxy.tolist() == [[12, 21, 45, 40], [0, 0, 10, 10]]
     assert samples["000012"].labels.tolist() == [CLASSES.index("person")]
 

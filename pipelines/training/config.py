@@ -1,0 +1,117 @@
+"""What a user says of a training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from overfeat.network import Regressor
+from overfeat.zoo import get_architecture
+from pipelines.errors import InputError
+from pipelines.training.order import OrderConfig
+from pipelines.training.recipe import Recipe, TrainingTask
+
+ArchitectureName = Literal["tiny", "fast", "accurate", "alexnet", "alexnet-2012", "vgg16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """A training of one network: from which shards, where to, and how."""
+
+    shards: str
+    """Folder or URI with `SPLIT-000000.tar` and `index.json`, made by `overfeat shards`."""
+    output: str
+    """Folder or URI for the checkpoint. The same command goes on where it stood."""
+    recipe: Recipe
+    """How it is trained: `choose_recipe` knows what suits a network and a task."""
+    task: TrainingTask = "joint"
+    """The classifier on whole images; the box regressor on a finished trunk; the classifier with a
+    background class on many windows of an image; all of it together in one network."""
+    architecture: ArchitectureName = "tiny"
+    """Which network."""
+    weights: str | None = None
+    """Checkpoint whose trunk and heads the training begins with, as far as they fit; random weights
+    if none. `localize` needs one."""
+    regressor: Literal["single", "per-class"] = "single"
+    """One box regressor for all classes, or one for each; where the task has boxes."""
+    split: str = "train"
+    """Which shards."""
+    streams: int = 8
+    """Into how many parts an epoch is cut, each read by one worker: at least the workers. Another
+    number is another order of the samples."""
+    shuffle_block: int = 1024
+    """Samples that are shuffled among each other, on top of the shuffled shards."""
+    seed: int = 0
+    """Of the first weights, the order of the samples, every crop and the dropout."""
+    workers: int | None = None
+    """Training processes; by default one per GPU, or one."""
+    decoders: int = 1
+    """Decoding processes of each worker."""
+    threads: int = 1
+    """CPU threads of each worker's network. They decide the last bits of the weights."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Number format of the activations; weights, loss and optimizer are float32."""
+    compile: bool = False
+    """Compile the network with torch.compile: minutes at the start, faster steps on a GPU."""
+    checkpoint_steps: int = 500
+    """Save the state after every so many steps, and at each epoch's end."""
+    keep: int = 2
+    """How many of the last states stay."""
+    wait_for_resources: float = 60.0
+    """Seconds to wait for CPUs or GPUs to join the cluster."""
+    address: str | None = None
+    """Ray cluster to use; the one of the job or RAY_ADDRESS, or else one on this machine."""
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "threads", "checkpoint_steps", "keep"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{_flag(name)}: received {value}, expected at least 1")
+        if self.decoders < 0:
+            raise InputError(f"--decoders: received {self.decoders}, expected at least 0")
+        if not 0 < self.wait_for_resources < math.inf:
+            raise InputError(
+                f"--wait-for-resources: received {self.wait_for_resources}, expected above 0"
+            )
+        if self.task == "localize" and self.weights is None:
+            raise InputError(
+                "--task localize: trains the box regressor on a finished trunk; name the "
+                "classifier's checkpoint with --weights, or choose --task joint"
+            )
+        if self.workers is not None and self.workers > self.streams:
+            raise InputError(
+                f"--workers: received {self.workers}, expected at most --streams {self.streams}"
+            )
+        self.order_config()
+        window = get_architecture(self.architecture).window
+        side = self.recipe.crops.side
+        if self.task != "classify" and side < window:
+            raise InputError(f"--side: received {side}, expected at least {window}, a window")
+
+    def order_config(self) -> OrderConfig:
+        """Collect what decides the order of the samples.
+
+        Returns:
+            The settings of the order.
+        """
+        return OrderConfig(
+            seed=self.seed,
+            streams=self.streams,
+            batch_size=self.recipe.batch_size,
+            shuffle_block=self.shuffle_block,
+        )
+
+    @property
+    def has_background(self) -> bool:
+        """Whether the network gets a background class."""
+        return self.task in {"detect", "joint"}
+
+    @property
+    def trained_regressor(self) -> Regressor:
+        """Which box regressor is trained."""
+        return self.regressor if self.task in {"localize", "joint"} else "none"
+
+
+def _flag(name: str) -> str:
+    return name.replace("_", "-")

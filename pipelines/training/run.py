@@ -1,0 +1,181 @@
+"""A training from start to end: what it is, who drives it, its workers, the checkpoint."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from overfeat.checkpoint import CheckpointConfig
+from pipelines import storage
+from pipelines.cluster import count_gpus, join_cluster, place_workers
+from pipelines.errors import InputError
+from pipelines.fingerprint import Value, compute_fingerprint, refuse_other_settings
+from pipelines.lease import Lease
+from pipelines.training.config import TrainConfig
+from pipelines.training.graph import run_workers
+from pipelines.training.shard_set import ShardSet, open_shard_set
+from pipelines.training.worker import Job, Moment
+from pipelines.versions import describe_versions
+from pipelines.weights import CheckpointFiles, fetch_checkpoint
+
+logger = logging.getLogger(__name__)
+
+TRAIN_FILE: Final = "train.json"
+"""What a training is: made by its first command and the same for every later one."""
+
+_NO_SETTINGS: Final = frozenset(
+    {
+        "shards", "output", "weights", "split", "workers", "decoders", "threads", "compile",
+        "checkpoint_steps", "keep", "wait_for_resources", "address",
+    }
+)  # fmt: skip
+"""Flags that say where and how fast, or whose content is known by a digest."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainReport:
+    """How a training went."""
+
+    output: str
+    """Where the checkpoint is."""
+    epochs: int
+    """Epochs that are done, by all commands."""
+    steps: int
+    """Global batches that were learnt from, by all commands."""
+    samples: int
+    """Samples that were seen, by all commands."""
+    damaged: int
+    """How many of these could not be used."""
+    seconds: float
+    """Wall time of this command."""
+    loss: float | None
+    """Of the last step; None if this command took none."""
+
+
+def train(config: TrainConfig, tell: Callable[[Moment], None]) -> TrainReport:
+    """Train a network, or go on where a training stood.
+
+    Args:
+        config: What the user said.
+        tell: Told how far it is.
+
+    Returns:
+        What was done.
+
+    Raises:
+        InputError: If nothing was started: no shards, no checkpoint to begin with, another training
+            there, another driver at work.
+        StorageError: If a store refused or failed for good.
+        ResourceError: If the cluster is too small.
+        PipelineError: If the loss is no number any more.
+    """
+    started = time.monotonic()
+    output = storage.resolve_uri(config.output)
+    job = plan_job(config, output)
+    last: list[Moment] = []
+
+    def listen(moment: Moment) -> None:
+        last[:] = [moment]
+        tell(moment)
+
+    with Lease(output), join_cluster(config.address) as is_ours:
+        _open(job)
+        placement = place_workers(
+            workers=config.workers or (None if count_gpus() else 1),
+            threads=config.threads,
+            cpus_per_read=0.0,
+            wait_seconds=0.0 if is_ours else config.wait_for_resources,
+        )
+        position = run_workers(job, placement, listen)
+    return TrainReport(
+        output=output,
+        epochs=position.epoch,
+        steps=position.steps,
+        samples=position.samples,
+        damaged=position.damaged,
+        seconds=round(time.monotonic() - started, 3),
+        loss=last[0].loss["total"] if last else None,
+    )
+
+
+def plan_job(config: TrainConfig, output: str) -> Job:
+    """Find what the workers need: shards, the network that comes out, the one it begins with.
+
+    Args:
+        config: What the user said.
+        output: Where the training goes, resolved.
+
+    Returns:
+        What every worker is told.
+
+    Raises:
+        InputError: If shards or checkpoint are missing, or do not fit.
+    """
+    shards = open_shard_set(storage.resolve_uri(config.shards), config.split)
+    base = None if config.weights is None else fetch_checkpoint(config.weights)
+    if base is not None:
+        _check_base(config, base, shards)
+    keeps_background = config.task == "localize" and base is not None and base.config.background
+    checkpoint = CheckpointConfig(
+        architecture=config.architecture,
+        classes=shards.classes,
+        background=config.has_background or keeps_background,
+        regressor=config.trained_regressor,
+    )
+    return Job(config=config, output=output, shards=shards, checkpoint=checkpoint, base=base)
+
+
+def _check_base(config: TrainConfig, base: CheckpointFiles, shards: ShardSet) -> None:
+    if base.config.architecture != config.architecture:
+        raise InputError(
+            f"--weights {config.weights}: is of architecture {base.config.architecture}, expected "
+            f"{config.architecture}; give --architecture the same"
+        )
+    if config.task == "localize" and base.config.classes != shards.classes:
+        raise InputError(
+            f"--weights {config.weights}: knows other classes than {config.shards}, or in another "
+            "order; localize trains boxes for the classifier that is there"
+        )
+
+
+def _open(job: Job) -> None:
+    """Create `train.json`, or check that the one there is of the same training.
+
+    Raises:
+        InputError: If it is of another one.
+    """
+    settings = _settings(job)
+    uri = storage.join_uri(job.output, TRAIN_FILE)
+    document = {
+        "fingerprint": compute_fingerprint(settings),
+        "settings": settings,
+        "configuration": asdict(job.config),
+        "versions": describe_versions(),
+    }
+    data = json.dumps(document, indent=2).encode()
+    if storage.create_bytes(uri, data, scratch=storage.join_uri(job.output, ".tmp")):
+        return
+    try:
+        found = json.loads(storage.read_bytes(uri))["settings"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{uri}: not the file of a training; choose another --output") from None
+    refuse_other_settings(job.output, found=found, wanted=settings)
+    logger.info("%s: goes on where it stood", job.output)
+
+
+def _settings(job: Job) -> dict[str, Value]:
+    """All that decides the weights; how many workers share the work does not but for last bits."""
+    said: dict[str, Any] = {
+        name: value for name, value in asdict(job.config).items() if name not in _NO_SETTINGS
+    }
+    said |= {
+        "shards_digest": job.shards.digest,
+        "weights_digest": None if job.base is None else job.base.digest,
+    }
+    # As JSON has it: tuples come back as lists.
+    settings: dict[str, Value] = json.loads(json.dumps(said))
+    return settings

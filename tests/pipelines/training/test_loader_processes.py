@@ -1,0 +1,127 @@
+"""Do decoding processes give the same examples, end with their consumer, and say what is wrong?"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines import storage
+from pipelines.errors import PipelineError, StorageError
+from pipelines.images import ImageLimits
+from pipelines.training.order import OrderConfig
+from pipelines.training.stream_loader import Loader
+from tests.pipelines.training.seen import see, stamp
+from tests.pipelines.training.tiny_shards import write_shards
+
+SIZES = (1, 17, 2, 1, 9)
+ROOT = Path(__file__).parents[3]
+
+
+def make_loader(shards, processes, make_example=see):
+    return Loader(
+        shards,
+        OrderConfig(seed=3, streams=5, batch_size=5, shuffle_block=4),
+        make_example,
+        rank=0,
+        world_size=1,
+        processes=processes,
+        limits=ImageLimits(),
+    )
+
+
+def tell(step):
+    examples = [(one.number, one.pixels.tolist(), one.draw) for one in step.examples]
+    return step.epoch, step.step, step.samples, step.damaged, step.n_global, examples
+
+
+def test_processes_give_what_one_gives_and_draw_no_number_of_others(tmp_path):
+    shards = write_shards(tmp_path, SIZES, damage={8})
+    here = [tell(step) for step in make_loader(shards, 0).iter_epochs(0, 2, first_step=2)]
+    states = read_random_states()
+    apart = [tell(step) for step in make_loader(shards, 2).iter_epochs(0, 2, first_step=2)]
+    assert apart == here
+    assert read_random_states() == states
+    assert multiprocessing.active_children() == []
+
+
+def read_random_states():
+    legacy = np.random.get_state()  # noqa: NPY002 (whether it was touched is the question)
+    return random.getstate(), legacy[1].tolist(), torch.get_rng_state().tolist()
+
+
+def test_a_process_decodes_two_steps_ahead_until_the_iterator_is_closed(tmp_path):
+    steps = make_loader(write_shards(tmp_path, SIZES), 1, stamp).iter_epoch(0)
+    next(steps)
+    time.sleep(1)
+    waited_until = time.monotonic()
+    made_at = [max(next(steps).examples) for _ in range(4)]
+    assert [moment < waited_until for moment in made_at] == [True, True, False, False]
+    assert len(multiprocessing.active_children()) == 1
+    steps.close()
+    assert multiprocessing.active_children() == []
+
+
+def test_a_bad_shard_is_the_same_sentence_from_a_process(tmp_path):
+    shards = write_shards(tmp_path, SIZES)
+    storage.delete([storage.join_uri(shards.folder, "train-000004.tar")])
+    sentences = []
+    for processes in (0, 1):
+        with pytest.raises(
+            StorageError, match=r"train-000004\.tar: index\.json names it"
+        ) as caught:
+            list(make_loader(shards, processes).iter_epoch(0))
+        sentences.append(str(caught.value))
+    assert sentences[0] == sentences[1]
+    assert multiprocessing.active_children() == []
+
+
+def die(image, metadata, rng, epoch):
+    """Stand for an image that takes its process down."""
+    del image, metadata, rng
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_process_that_dies_ends_the_training_with_a_sentence(tmp_path):
+    with pytest.raises(PipelineError, match="a decoding process died"):
+        list(make_loader(write_shards(tmp_path, SIZES), 1, die).iter_epoch(0))
+    assert multiprocessing.active_children() == []
+
+
+def test_a_killed_consumer_leaves_no_process_behind(tmp_path):
+    write_shards(tmp_path, [40])
+    command = [sys.executable, "-m", "tests.pipelines.training.consumer", str(tmp_path)]
+    with (
+        (tmp_path / "stderr").open("w") as errors,
+        subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as consumer,
+    ):
+        assert consumer.stdout is not None
+        children = [int(pid) for pid in consumer.stdout.readline().split()]
+        assert len(children) == 2
+        assert all(is_alive(pid) for pid in children)
+        time.sleep(0.5)  # until the queues are full
+        consumer.kill()
+    deadline = time.monotonic() + 20
+    while any(is_alive(pid) for pid in children):
+        assert time.monotonic() < deadline, "a decoding process outlived its consumer"
+        time.sleep(0.1)
+
+
+def is_alive(pid):
+    """Whether a process is there and not just waiting for somebody to notice its end."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text("ascii")
+    except FileNotFoundError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"

@@ -1,0 +1,192 @@
+"""Does a worker learn each task, and go on as if it had never stopped?"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+import overfeat
+from pipelines.errors import InputError, PipelineError
+from pipelines.training import checkpoints, worker
+from pipelines.training.checkpoints import list_states
+from pipelines.training.run import plan_job
+from pipelines.training.state import Position
+from tests.builders import make_checkpoint, write_scenes
+from tests.pipelines.training.tiny_training import make_train_config, train_here
+
+# A server that has imported all this and forks: a start costs milliseconds, not seconds.
+_processes = multiprocessing.get_context("forkserver")
+_processes.set_forkserver_preload([__name__])
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Ten scenes: three steps an epoch, the last one smaller."""
+    return write_scenes(tmp_path_factory.mktemp("scenes"), 10)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(scenes, tmp_path_factory):
+    """A training of two epochs that ran through: its folder and where it ended."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, train_here(make_train_config(scenes, folder))
+
+
+def read_weights(folder):
+    return (folder / "model.safetensors").read_bytes()
+
+
+def test_an_epoch_sees_every_sample_once(undisturbed):
+    _, position = undisturbed
+    assert position == Position(epoch=2, step=0, steps=6, samples=20, damaged=0)
+
+
+def test_the_checkpoint_loads_and_looks_at_a_picture(undisturbed):
+    folder, _ = undisturbed
+    model = overfeat.load(folder, device="cpu")
+    assert model.classes == ("red", "green")
+    config = model.members[0].config
+    assert (config.background, config.regressor) == (True, "single")
+    model.detect(np.zeros((240, 320, 3), np.uint8))
+
+
+def test_the_checkpoint_tells_where_it_comes_from_and_no_place(undisturbed, scenes):
+    folder, position = undisturbed
+    text = (folder / "config.json").read_text()
+    provenance = overfeat.load(folder).members[0].config.provenance
+    assert provenance["position"] == asdict(position)
+    assert provenance["config"]["recipe"]["batch_size"] == 4
+    assert str(scenes) not in text
+    assert str(folder) not in text
+
+
+def test_twelve_steps_lower_the_loss(scenes, tmp_path, monkeypatch):
+    losses = []
+    monkeypatch.setattr(worker, "_TELL_SECONDS", 0.0)
+    config = make_train_config(scenes, tmp_path, recipe={"epochs": 5})
+    train_here(config, lambda moment: losses.append(moment.loss["total"]))
+    assert len(losses) == 15
+    assert np.mean(losses[-3:]) < 0.7 * np.mean(losses[:3])
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_one_others(scenes, tmp_path, undisturbed):
+    folder, _ = undisturbed
+    train_here(make_train_config(scenes, tmp_path / "same", decoders=1))
+    train_here(make_train_config(scenes, tmp_path / "other", seed=1))
+    assert read_weights(tmp_path / "same") == read_weights(folder)
+    assert read_weights(tmp_path / "other") != read_weights(folder)
+
+
+def train_until_killed(config, calls):
+    """End this process at one of its writes: an object is there, or it is not."""
+    write_bytes, left = checkpoints.storage.write_bytes, calls
+
+    def write_or_die(*args, **options):
+        nonlocal left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write_bytes(*args, **options)
+
+    checkpoints.storage.write_bytes = write_or_die
+    train_here(config)
+
+
+@pytest.mark.parametrize("calls", [[2], [5, 4, 9]])
+def test_a_killed_training_ends_with_the_weights_of_one_that_ran_through(
+    scenes, tmp_path, undisturbed, calls
+):
+    """More kills at random moments, on Ray, are in the long form."""
+    folder, position = undisturbed
+    config = make_train_config(scenes, tmp_path)
+    for call in calls:
+        process = _processes.Process(target=train_until_killed, args=(config, call))
+        process.start()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    assert train_here(config) == position
+    assert read_weights(tmp_path) == read_weights(folder)
+
+
+def test_a_training_that_is_done_sees_no_sample_again(scenes, tmp_path, monkeypatch):
+    config = make_train_config(scenes, tmp_path, recipe={"epochs": 1})
+    position = train_here(config)
+    weights = read_weights(tmp_path)
+    monkeypatch.setattr(worker._Run, "take", None)
+    assert train_here(config) == position
+    assert read_weights(tmp_path) == weights
+
+
+def test_only_the_last_states_stay(scenes, tmp_path):
+    train_here(make_train_config(scenes, tmp_path, keep=1, checkpoint_steps=1))
+    assert list_states(str(tmp_path)) == {6}
+
+
+def test_a_loss_that_is_no_number_stops_with_the_last_good_state(scenes, tmp_path):
+    train_here(make_train_config(scenes, tmp_path, recipe={"epochs": 1}))
+    wild = {"epochs": 3, "learning_rate": 1e30, "clip_norm": None, "warm_up": 0.0}
+    with pytest.raises(PipelineError, match="the state of step 3 is the last good one") as caught:
+        train_here(make_train_config(scenes, tmp_path, recipe=wild))
+    assert "lower --learning-rate (now 1e+30)" in str(caught.value)
+
+
+def load_tensors(folder):
+    return safetensors.torch.load_file(folder / "model.safetensors")
+
+
+def names_that_differ(one, other):
+    return {
+        name.partition(".")[0]
+        for name, value in one.items()
+        if name not in other or not torch.equal(value, other[name])
+    }
+
+
+def test_classify_learns_the_class_of_whole_images(scenes, tmp_path):
+    shards = write_scenes(tmp_path / "scenes", 8, classes=("red",))
+    train_here(make_train_config(shards, tmp_path, task="classify"))
+    model = overfeat.load(tmp_path)
+    config = model.members[0].config
+    assert (config.background, config.regressor) == (False, "none")
+    assert model.classify(np.zeros((240, 320, 3), np.uint8)).labels == ("red",)
+
+
+def test_images_that_have_no_class_stop_a_classification(tmp_path):
+    shards = write_scenes(tmp_path / "scenes", 8, objects=0)
+    with pytest.raises(PipelineError, match="none of the 4 samples of step 0 could be used"):
+        train_here(make_train_config(shards, tmp_path, task="classify"))
+
+
+@pytest.mark.parametrize("regressor", ["single", "per-class"])
+def test_localize_trains_the_regressor_alone(scenes, tmp_path, regressor):
+    base = make_checkpoint(tmp_path / "base", classes=("red", "green"))
+    config = make_train_config(
+        scenes, tmp_path / "out", task="localize", weights=base, regressor=regressor
+    )
+    train_here(config)
+    differ = names_that_differ(load_tensors(tmp_path / "out"), load_tensors(tmp_path / "base"))
+    assert differ == {"regressor"}
+    assert overfeat.load(tmp_path / "out").members[0].config.regressor == regressor
+
+
+def test_detect_trains_the_classes_alone(scenes, tmp_path):
+    config = make_train_config(scenes, tmp_path, task="detect")
+    train_here(config)
+    model = overfeat.load(tmp_path)
+    assert (model.members[0].config.background, model.members[0].config.regressor) == (True, "none")
+
+
+def test_localize_needs_a_checkpoint_that_knows_the_classes(scenes, tmp_path):
+    with pytest.raises(InputError, match="--task localize"):
+        make_train_config(scenes, tmp_path, task="localize")
+    base = make_checkpoint(tmp_path / "base", classes=("ant", "cat"))
+    config = make_train_config(scenes, tmp_path, task="localize", weights=base)
+    with pytest.raises(InputError, match="knows other classes"):
+        plan_job(config, str(tmp_path))
