@@ -20,6 +20,8 @@ COMMANDS: Final = {
 """Every command, with what it does. A module of the same name, with underscores, is in `jobs`."""
 
 _BAD_ARGUMENTS: Final = 2
+_INTERRUPTED: Final = 130
+"""As `jobs.entrypoint` has it, which takes as long to import as the rest."""
 
 
 def main() -> None:
@@ -51,6 +53,9 @@ def dispatch(args: list[str]) -> int:
         hint = "pip install 'overfeat-at-scale[pipelines]'"
         sys.stderr.write(f"error: overfeat {name} needs the package {error.name}: {hint}\n")
         return _BAD_ARGUMENTS
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted before anything was started\n")
+        return _INTERRUPTED
     return int(module.main(flags))
 
 

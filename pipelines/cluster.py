@@ -118,14 +118,43 @@ def _lines(error: BaseException) -> list[str]:
     return [line.strip() for line in str(error).splitlines() if line.strip()] or ["no message"]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Offer:
+    """What the living nodes of a cluster have."""
+
+    nodes: tuple[dict[str, float], ...]
+
+    def count(self, resource: str) -> float:
+        return sum(node.get(resource, 0.0) for node in self.nodes)
+
+    def fit_workers(self, *, cpus: int, gpus: int, spare_cpus: float) -> int:
+        """Count the actors that fit, each on one node, if one node keeps CPUs to spare."""
+        rooms = [_fit_node(node, cpus=cpus, gpus=gpus, spare_cpus=0.0) for node in self.nodes]
+        most = 0
+        for node, room in zip(self.nodes, rooms, strict=True):
+            if node.get("CPU", 0.0) >= spare_cpus:
+                beside = _fit_node(node, cpus=cpus, gpus=gpus, spare_cpus=spare_cpus)
+                most = max(most, sum(rooms) - room + beside)
+        return most
+
+
+def _fit_node(node: dict[str, float], *, cpus: int, gpus: int, spare_cpus: float) -> int:
+    room = int((node.get("CPU", 0.0) - spare_cpus) // cpus)
+    return min(room, int(node.get("GPU", 0.0)) // gpus) if gpus else room
+
+
+def _look_at_nodes() -> _Offer:
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]  # Ray's own
+    return _Offer(nodes=tuple(node["Resources"] for node in nodes if node["Alive"]))
+
+
 def count_gpus() -> int:
     """Count the GPUs that the nodes of the cluster offer now.
 
     Returns:
         How many there are.
     """
-    offered: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's own
-    return int(offered.get("GPU", 0))
+    return int(_look_at_nodes().count("GPU"))
 
 
 def place_workers(
@@ -147,11 +176,12 @@ def place_workers(
     """
     deadline = time.monotonic() + wait_seconds
     while True:
-        offered = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's own
-        gpus, cpus = int(offered.get("GPU", 0)), offered.get("CPU", 0.0)
+        offer = _look_at_nodes()
+        gpus, cpus = int(offer.count("GPU")), offer.count("CPU")
         per_worker = threads if not gpus else 1
-        room = int((cpus - cpus_per_read) // per_worker)
-        fitting = min(room, gpus) if gpus else room
+        fitting = offer.fit_workers(
+            cpus=per_worker, gpus=1 if gpus else 0, spare_cpus=cpus_per_read
+        )
         if fitting >= (workers or 1):
             # One actor a GPU; on CPUs what reading leaves over.
             return Placement(
@@ -161,9 +191,10 @@ def place_workers(
             )
         if time.monotonic() >= deadline:
             raise ResourceError(
-                f"cluster: {cpus:g} CPUs and {gpus} GPUs fit {max(0, fitting)} detect workers of "
-                f"{per_worker} CPUs beside {cpus_per_read:g} CPUs for reading; expected "
-                f"{workers or 1}: add nodes, or lower --workers, --threads or --cpus-per-read"
+                f"cluster: {cpus:g} CPUs and {gpus} GPUs on {len(offer.nodes)} nodes fit "
+                f"{fitting} detect workers of {per_worker} CPUs beside {cpus_per_read:g} CPUs for "
+                f"reading; expected {workers or 1}: add nodes, or lower --workers, --threads or "
+                "--cpus-per-read"
             )
         logger.info("waiting for resources: %g CPUs and %d GPUs so far", cpus, gpus)
         time.sleep(_POLL_SECONDS)
@@ -200,19 +231,22 @@ def watch_cluster(
 
 def _warn_of_size(placement: Placement, cpus_per_read: float) -> None:
     try:
-        offered = ray.cluster_resources()  # type: ignore[no-untyped-call]  # Ray's own
+        offer = _look_at_nodes()
     except RayError:
         return  # the run itself will tell
-    cpus, gpus = offered.get("CPU", 0.0), int(offered.get("GPU", 0))
-    wanted_cpus = placement.workers * placement.cpus_per_worker + cpus_per_read
-    wanted_gpus = placement.workers * placement.gpus_per_worker
-    if cpus < wanted_cpus or gpus < wanted_gpus:
+    fitting = offer.fit_workers(
+        cpus=placement.cpus_per_worker,
+        gpus=placement.gpus_per_worker,
+        spare_cpus=cpus_per_read,
+    )
+    if fitting < placement.workers:
         logger.warning(
-            "cluster: %g CPUs and %d GPUs are left of the %g and %d that this run uses; it may "
-            "wait until nodes join: add some, or end this command and start it again with fewer "
-            "--workers (it goes on where it stood)",
-            cpus,
-            gpus,
-            wanted_cpus,
-            wanted_gpus,
+            "cluster: what is left, %g CPUs and %d GPUs on %d nodes, fits %d of the %d detect "
+            "workers beside reading; the run may wait until nodes join: add some, or end this "
+            "command and start it again with fewer --workers (it goes on where it stood)",
+            offer.count("CPU"),
+            int(offer.count("GPU")),
+            len(offer.nodes),
+            fitting,
+            placement.workers,
         )

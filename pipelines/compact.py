@@ -8,6 +8,7 @@ copy that was cut short has none, and the same command makes it anew.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,15 @@ from pipelines.errors import ImageError, InputError, StorageError
 from pipelines.manifest import Manifest, open_manifest, read_summary
 from pipelines.progress import Progress
 from pipelines.storage import ObjectInfo
-from pipelines.tables import RUN_FILE, TABLES, choose_dictionaries, decode_table, slice_name
+from pipelines.tables import (
+    IMAGES,
+    RUN_FILE,
+    TABLE_OF_TASK,
+    TABLES,
+    choose_dictionaries,
+    decode_table,
+    slice_name,
+)
 
 _GROUP_ROWS: Final = 131_072
 """About as many rows in a row group: few enough to be skipped by its statistics (assumed)."""
@@ -81,12 +90,11 @@ def compact(config: CompactConfig) -> CompactReport:
     storage.delete(_check_target(output, to))
     run = storage.read_bytes(storage.join_uri(output, RUN_FILE))
     rows, files = {}, {}
-    for table in TABLES:
+    for table in _list_tables(output, run):
         sources = _list_files(output, table, manifest)
-        if sources:
-            rows[table], files[table] = _copy_table(
-                table, sources, to, manifest.summary.generation, config.file_bytes
-            )
+        rows[table], files[table] = _copy_table(
+            table, sources, to, manifest.summary.generation, config.file_bytes
+        )
     # An update writes its manifest before it touches a slice.
     if read_summary(output) != manifest.summary:
         raise StorageError(f"{output}: an update began while it was copied; let it finish first")
@@ -105,6 +113,19 @@ def _open_finished(output: str) -> Manifest:
             "committed; finish the run first, by the command that began it"
         )
     return manifest
+
+
+def _list_tables(output: str, run: bytes) -> list[str]:
+    """The tables that a run has, by what was asked of its images.
+
+    Raises:
+        InputError: If its `run.json` is none.
+    """
+    try:
+        tasks = json.loads(run)["settings"]["tasks"]
+        return [*(table for task, table in TABLE_OF_TASK.items() if task in tasks), IMAGES]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{output}: its {RUN_FILE} is not that of an annotation run") from None
 
 
 def _check_target(output: str, to: str) -> list[str]:
@@ -127,14 +148,12 @@ def _check_target(output: str, to: str) -> list[str]:
 
 
 def _list_files(output: str, table: str, manifest: Manifest) -> list[ObjectInfo]:
-    """The table's files in the order of the slices; none if the run has no such table.
+    """The table's files in the order of the slices.
 
     Raises:
         StorageError: If one of them is missing.
     """
     folder = storage.join_uri(output, table)
-    if not storage.list_names(folder):
-        return []
     there = {info.uri.rsplit("/", 1)[-1]: info for info in storage.iter_objects(folder)}
     names = [slice_name(number) for number in range(manifest.summary.slices)]
     missing = [name for name in names if name not in there]

@@ -22,7 +22,9 @@ IMAGES: Final = "images"
 BOXES: Final = "boxes"
 GUESSES: Final = "guesses"
 FEATURES: Final = "features"
-TABLES: Final = (BOXES, GUESSES, FEATURES, IMAGES)
+TABLE_OF_TASK: Final = {"detect": BOXES, "localize": GUESSES, "features": FEATURES}
+"""What is asked of images, and where the answers stand; classes stand in `images`."""
+TABLES: Final = (*TABLE_OF_TASK.values(), IMAGES)
 """Every table, in the order in which a slice's are written; the receipt last."""
 _GROUP_BYTES: Final = 128 * 2**20
 """Uncompressed, in a row group (assumed: what a reader can hold several of); features reach it."""

@@ -40,6 +40,8 @@ class Start(NamedTuple):
     """Which attempt at the slice this is, from 1; earlier drivers' count."""
     here: int
     """Which start of this stage under this driver, from 1."""
+    most: int
+    """Most attempts of any of the slice's stages."""
 
 
 class Attempts:
@@ -52,70 +54,83 @@ class Attempts:
             output: The run.
         """
         self._before = read_attempts(output)
-        self._here: Counter[tuple[int, str]] = Counter()
+        self._here: Counter[tuple[int, int, str]] = Counter()
+        self._most: dict[tuple[int, int], int] = {}
 
-    def start(self, number: int, stage: str) -> Start:
+    def start(self, number: int, generation: int, stage: str) -> Start:
         """Count a start.
 
         Args:
             number: The slice.
-            stage: What is about to be done with it.
+            generation: Of the manifest: another one begins at 1.
+            stage: What is about to be done with the slice.
 
         Returns:
-            Which start it is.
+            Which start it is. A driver's first one goes on with the last attempt of the driver
+            before it, for it is the driver that ended then, not the worker.
         """
-        self._here[number, stage] += 1
-        here = self._here[number, stage]
-        return Start(attempt=self._before.get(number, 0) + here, here=here)
+        self._here[number, generation, stage] += 1
+        here = self._here[number, generation, stage]
+        attempt = self._before.get((number, generation), 1) + here - 1
+        most = max(attempt, self._most.get((number, generation), 1))
+        self._most[number, generation] = most
+        return Start(attempt=attempt, here=here, most=most)
 
 
-def read_attempts(output: str) -> dict[int, int]:
+def read_attempts(output: str) -> dict[tuple[int, int], int]:
     """Read which slices were started more than once.
 
     Args:
         output: The run.
 
     Returns:
-        Attempts by the slice's number.
+        Attempts by the slice's number and generation.
     """
     names = storage.list_names(storage.join_uri(output, _FOLDER))
     numbers = [number for name in names if (number := slice_number(name, _SUFFIX)) is not None]
     with ThreadPoolExecutor(_READERS) as readers:
-        attempts = readers.map(lambda number: _read_one(_uri(output, number)), numbers)
-        return dict(zip(numbers, attempts, strict=True))
+        notes = readers.map(lambda number: _read_one(_uri(output, number)), numbers)
+        return {
+            (number, note[0]): note[1]
+            for number, note in zip(numbers, notes, strict=True)
+            if note is not None
+        }
 
 
-def _read_one(uri: str) -> int:
+def _read_one(uri: str) -> tuple[int, int] | None:
+    """Generation and attempts; None if the note cannot be read."""
     try:
-        return int(json.loads(storage.read_bytes(uri))["attempts"])
+        document = json.loads(storage.read_bytes(uri))
+        return int(document["generation"]), int(document["attempts"])
     except (ValueError, KeyError, TypeError):
-        logger.warning("%s: not a number of attempts; counted as one", uri)
-        return 1
+        logger.warning("%s: not a number of attempts; left out", uri)
+        return None
 
 
 def _uri(output: str, number: int) -> str:
     return storage.join_uri(output, _FOLDER, slice_name(number, _SUFFIX))
 
 
-def note_start(output: str, number: int, start: Start) -> None:
+def note_start(output: str, number: int, generation: int, start: Start) -> None:
     """Write down that a slice is started again, before it is.
 
     Args:
         output: The run.
         number: The slice.
-        start: Which start it is; of a first one nothing is written.
+        generation: Of the manifest.
+        start: Which start it is; of a driver's first one nothing is written.
 
     Raises:
         PipelineError: If it has been started so often that nothing will help.
     """
-    if start.attempt == 1:
+    if start.here == 1:
         return
     logger.warning("slice %d: attempt %d, for its worker died before", number, start.attempt)
     if start.here > MOST_STARTS:
         raise PipelineError(
-            f"slice {number}: took its worker down {MOST_STARTS} times, though each of its images "
-            "was tried in a process of its own; look for machines without memory, and lower "
-            "--slice-size in another --output if they have enough for one image"
+            f"slice {number}: took its worker down {MOST_STARTS} times, whatever care was taken; "
+            "look for nodes that go or have no memory, and lower --slice-size in another --output "
+            "if they have enough for one image"
         )
-    data = json.dumps({"attempts": start.attempt}).encode()
+    data = json.dumps({"generation": generation, "attempts": start.most}).encode()
     storage.write_bytes(_uri(output, number), data, scratch=storage.join_uri(output, ".tmp"))

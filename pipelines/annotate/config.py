@@ -118,6 +118,11 @@ class AnnotateConfig:
         for name in ("weights", "tasks", "suffixes"):
             if not getattr(self, name):
                 raise InputError(f"--{name}: received none, expected at least one")
+        if self.dry_run and (self.update or self.retry_failed):
+            raise InputError(
+                "--dry-run: estimates a whole run, not what an update or a retry would find to do; "
+                "drop --update and --retry-failed, or --dry-run"
+            )
         self._check_tasks()
         try:
             self.predict_config()

@@ -56,10 +56,10 @@ class _StartCounter:
         self._attempts: Any = remote.options(scheduling_strategy=here).remote(output)
         self._output = output
 
-    def begin(self, number: int, stage: str) -> int:
+    def begin(self, number: int, generation: int, stage: str) -> int:
         """Count a start of a slice, and leave a note if it is not the first; says which it is."""
-        start: Start = ray.get(self._attempts.start.remote(number, stage))
-        note_start(self._output, number, start)
+        start: Start = ray.get(self._attempts.start.remote(number, generation, stage))
+        note_start(self._output, number, generation, start)
         return start.attempt
 
 
@@ -100,8 +100,7 @@ class DetectActor:
         Returns:
             The rows without their pixels, and with the model's answers.
         """
-        number = table["slice"][0].as_py()
-        if self.counter.begin(number, "detect") >= REHEARSE_FROM:
+        if self.counter.begin(*_identify(table), "detect") >= REHEARSE_FROM:
             with self.rehearse(ray.get(self.files)) as rehearse:
                 table = rehearse_slice(table, rehearse)
         return detect_slice(table, self.predictor, self.config)
@@ -162,11 +161,11 @@ def run_graph(
         # One row a block: were blocks ever joined, a slice would be lost here.
         (index,) = block["id"].to_numpy()
         place = slices[index]
-        attempt = counter.begin(place.number, "read")
+        attempt = counter.begin(place.number, place.generation, "read")
         return read_slice(place, config, apart=attempt >= DECODE_APART_FROM)
 
     def write(block: pa.Table) -> pa.Table:
-        counter.begin(block["slice"][0].as_py(), "write")
+        counter.begin(*_identify(block), "write")
         return write_slice(block, config)
 
     blocks = ray.data.range(len(slices), override_num_blocks=len(slices))
@@ -182,6 +181,11 @@ def run_graph(
     )
     written = _map_slices(detected, write, num_cpus=_CPUS_PER_WRITE)
     yield from written.iter_batches(batch_size=None, batch_format="pyarrow")
+
+
+def _identify(table: pa.Table) -> tuple[int, int]:
+    """The number and the generation of a slice between the stages."""
+    return table["slice"][0].as_py(), table["generation"][0].as_py()
 
 
 def _map_slices(blocks: Dataset, stage: Any, **options: Any) -> Dataset:  # noqa: ANN401 (Ray's own)

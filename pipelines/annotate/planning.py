@@ -148,7 +148,10 @@ def write_first_generation(
     if manifest is None:
         raise PipelineError(f"{output}: its manifest vanished while it was written; start again")
     summary = manifest.summary
-    logger.info("manifest: %s images in %s slices", f"{summary.images:,}", f"{summary.slices:,}")
+    logger.info(
+        "manifest: %s images in %s slices; %s other objects were left out",
+        *(f"{n:,}" for n in (summary.images, summary.slices, summary.skipped)),
+    )
     return manifest
 
 
@@ -184,10 +187,17 @@ def write_next_generation(
         count_skipped=lambda: 0 if listing is None else listing.counts.skipped,
         check=check,
     )
-    logger.info(
-        "since the last listing: %s new, %s changed, %s gone; %s failed images to try again",
-        *(f"{n:,}" for n in (changes.added, changes.changed, changes.vanished, changes.retried)),
-    )
+    if config.update:
+        logger.info(
+            "since the last listing: %s new, %s changed, %s gone",
+            *(f"{n:,}" for n in (changes.added, changes.changed, changes.vanished)),
+        )
+    if config.retry_failed:
+        logger.info(
+            "failed images to try again: %s%s",
+            f"{changes.retried + (0 if config.update else changes.changed):,}",
+            "" if config.update else "; what is new or gone is not looked for without --update",
+        )
     return changes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from overfeat.views import PreparedImage
-from pipelines.isolation import Isolated, run_on_image
+from pipelines.isolation import ChildStartError, Isolated, run_on_image
 from pipelines.weights import ModelFiles, open_predictor
 
 if TYPE_CHECKING:
@@ -21,11 +22,15 @@ if TYPE_CHECKING:
     from overfeat.predict_config import PredictConfig, Task
     from overfeat.predictor import Predictor
 
-_MEMORY_BYTES: Final = 4 * 2**30
-"""Beyond what the model and the first image took (assumed: an image is seen on the same canvases as
-any other)."""
-_SECONDS: Final = 600.0
-"""For one image (assumed: the widest network takes half a minute on one CPU thread)."""
+logger = logging.getLogger(__name__)
+
+_MEMORY_BYTES: Final = 16 * 2**30
+"""Beyond what the model took (assumed: more than an image needs on the canvases in use)."""
+_START_SECONDS: Final = 3600.0
+"""To load the model and look at a first image (measured: 18 s of one CPU thread for one `accurate`
+network; a committee on a busy machine takes many times that)."""
+_SECONDS: Final = 3600.0
+"""For one image; as long as for the first."""
 _SIDE: Final = 64
 """Of the image that shows that the child works, in pixels."""
 
@@ -61,12 +66,14 @@ class Rehearsal:
             memory_bytes=_MEMORY_BYTES,
             seconds=_SECONDS,
             warm_up=partial(_warm_up, files, predict, tuple(tasks), device, dtype, threads),
+            start_seconds=_START_SECONDS,
             # A model that gives no numbers is no fault of the image.
             errors=(ArithmeticError,),
         )
+        self._is_possible = True
 
     def __call__(self, image: PreparedImage) -> None:
-        """Detect on one image, and forget what was found.
+        """Detect on one image, and forget what was found; nothing if there is no room for a child.
 
         Args:
             image: As the actor will see it.
@@ -74,8 +81,14 @@ class Rehearsal:
         Raises:
             ImageError: `timeout`, or `crashed` if it killed two children.
         """
-        with suppress(ArithmeticError):
-            run_on_image(self._isolated, image)
+        if not self._is_possible:
+            return
+        try:
+            with suppress(ArithmeticError):
+                run_on_image(self._isolated, image)
+        except ChildStartError as error:
+            self._is_possible = False
+            logger.warning("images are not tried in a process of their own: %s", error)
 
     def __enter__(self) -> Rehearsal:
         return self
@@ -104,7 +117,7 @@ def _warm_up(
 ) -> None:
     torch.set_num_threads(threads)
     predictor = open_predictor(files, device=device, dtype=dtype)
-    # A child that has no room for any image does not get ready; then no image is blamed.
+    # A machine on which no image can be looked at is found out here, and no image is blamed.
     gray = np.full((_SIDE, _SIDE, 3), 128, np.uint8)
     with suppress(ArithmeticError):
         predictor.predict([predictor.prepare(gray, predict)], predict, tasks)

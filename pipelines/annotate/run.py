@@ -155,12 +155,26 @@ def _drive(driver: _Driver, listing: Listing | None, started: datetime) -> Annot
         with watch_cluster(placement, cpus_per_read=config.cpus_per_read):
             _finish(driver, run, placement, manifest, tally)
             if config.update or config.retry_failed:
-                changes = write_next_generation(
-                    config, manifest, tally.counts, driver.lease.confirm
-                )
+                changes = _look_again(driver, manifest, tally)
                 manifest = open_manifest(output) or manifest
                 _finish(driver, run, placement, manifest, tally)
     return _report(driver, run, manifest, tally, changes, started)
+
+
+def _look_again(driver: _Driver, manifest: Manifest, tally: _Tally) -> Changes:
+    """Write the next generation.
+
+    Raises:
+        InputError: If its images are refused before this command has done any.
+        PipelineError: If they are refused after it has.
+    """
+    try:
+        return write_next_generation(driver.config, manifest, tally.counts, driver.lease.confirm)
+    except InputError as error:
+        if not tally.slices_done:
+            raise
+        done = f"{tally.slices_done:,} slices that were left are done; then: {error}"
+        raise PipelineError(done) from error
 
 
 def _warn_of_store(output: str) -> None:

@@ -56,6 +56,9 @@ _READ_COLUMNS: Final[dict[str, pa.DataType]] = {
 }
 READ_SCHEMA: Final = pa.schema(_READ_COLUMNS)
 
+_READ_AT_ONCE: Final = 32
+"""Images (assumed: twice what a store is asked for at a time, so that few wait for a slow one)."""
+
 _PIXEL_COLUMNS: Final = ("pixels", "pixel_width")
 
 _SUMMARY_COLUMNS: Final[dict[str, pa.DataType]] = {
@@ -112,20 +115,24 @@ def read_slice(place: SlicePlace, config: StageConfig, *, apart: bool = False) -
     rows: list[dict[str, object]] = [
         {"image": entry.info.uri, "todo": entry.todo} for entry in entries
     ] or [{"todo": False}]
-    started = time.perf_counter()
-    answers = storage.read_objects(infos, max_bytes=config.limits.max_bytes)
-    read_seconds = (time.perf_counter() - started) / len(rows)
     decode = decode_image_apart if apart else decode_image_within
-    started = time.perf_counter()
-    todo = (row for row in rows if row["todo"])
-    for row, info, answer in zip(todo, infos, answers, strict=True):
-        row.update(_decode(info, answer, config, decode))
-    decode_seconds = (time.perf_counter() - started) / len(rows)
+    todo = [row for row in rows if row["todo"]]
+    read_seconds = decode_seconds = 0.0
+    # A list may not know sizes: never are more than a few encoded images held.
+    for first in range(0, len(infos), _READ_AT_ONCE):
+        group = slice(first, first + _READ_AT_ONCE)
+        started = time.perf_counter()
+        answers = storage.read_objects(infos[group], max_bytes=config.limits.max_bytes)
+        read = time.perf_counter()
+        for row, info, answer in zip(todo[group], infos[group], answers, strict=True):
+            row.update(_decode(info, answer, config, decode))
+        read_seconds += read - started
+        decode_seconds += time.perf_counter() - read
     always = {
         "slice": place.number,
         "generation": place.generation,
-        "read_seconds": read_seconds,
-        "decode_seconds": decode_seconds,
+        "read_seconds": read_seconds / len(rows),
+        "decode_seconds": decode_seconds / len(rows),
     }
     return pa.Table.from_pylist([{**row, **always} for row in rows], READ_SCHEMA)
 

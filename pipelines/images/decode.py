@@ -81,7 +81,10 @@ def decode_image(data: bytes, limits: ImageLimits) -> NDArray[np.uint8]:
 # Raises if an image costs more than the limit.
 def _check_limit(unit: str, value: int, limit: int) -> None:
     if value > limit:
-        message = f"image of {value} {unit}, expected at most {limit}; raise max_{unit} to take it"
+        message = (
+            f"image of {value} {unit}, expected at most {limit}; a run into another --output may "
+            f"take it, with a higher --max-{unit}"
+        )
         raise ImageError(ImageReason.TOO_LARGE, message)
 
 

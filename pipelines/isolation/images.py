@@ -42,7 +42,7 @@ def run_on_image(isolated: Isolated[P, R], *args: P.args, **kwargs: P.kwargs) ->
             logger.warning("an image took its process down, once more to be sure: %s", death)
             return isolated(*args, **kwargs)
     except ChildTimeoutError as error:
-        message = f"{error}; raise the time limit to give it more"
+        message = f"{error}; another run may give it more, with a longer --image-timeout"
         raise ImageError(ImageReason.TIMEOUT, message) from error
     except ChildDiedError as error:
         raise ImageError(ImageReason.CRASHED, f"{error}; twice") from error

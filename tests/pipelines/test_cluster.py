@@ -17,13 +17,17 @@ from pipelines.errors import InputError, PipelineError, ResourceError, StorageEr
 
 @pytest.fixture
 def offer(monkeypatch):
-    """Let the cluster offer these resources, one after another, the last for ever."""
+    """Let the nodes of the cluster offer this, one offer after another, the last for ever."""
 
     def offer(*offers):
-        rest = list(offers)
-        monkeypatch.setattr(
-            ray, "cluster_resources", lambda: rest.pop(0) if len(rest) > 1 else rest[0]
-        )
+        rest = [one if isinstance(one, list) else [one] for one in offers]
+
+        def list_nodes():
+            nodes = rest.pop(0) if len(rest) > 1 else rest[0]
+            dead = {"Alive": False, "Resources": {"CPU": 99.0, "GPU": 9.0}}
+            return [dead, *({"Alive": True, "Resources": node} for node in nodes)]
+
+        monkeypatch.setattr(ray, "nodes", list_nodes)
         monkeypatch.setattr(cluster, "_POLL_SECONDS", 0.01)
 
     return offer
@@ -46,6 +50,10 @@ def place(*, workers=None, threads=1, cpus_per_read=0.5, wait_seconds=0.0):
         ({"CPU": 64.0, "GPU": 4.0}, {}, (4, 1, 1)),
         ({"CPU": 64.0, "GPU": 4.0}, {"workers": 3, "threads": 8}, (3, 1, 1)),
         ({"CPU": 3.0, "GPU": 8.0}, {}, (2, 1, 1)),
+        ([{"CPU": 2.0}, {"CPU": 2.0}], {}, (3, 0, 1)),
+        ([{"CPU": 4.0}, {"CPU": 5.0}], {"threads": 3}, (2, 0, 3)),
+        ([{"CPU": 3.0}, {"CPU": 1.0}], {"threads": 3}, (1, 0, 3)),
+        ([{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0}], {}, (1, 1, 1)),
     ],
 )
 def test_actors_take_the_gpus_or_what_reading_leaves_of_the_cpus(offer, resources, asked, expected):
@@ -57,8 +65,11 @@ def test_actors_take_the_gpus_or_what_reading_leaves_of_the_cpus(offer, resource
 @pytest.mark.parametrize(
     ("resources", "asked", "words"),
     [
-        ({"CPU": 1.0}, {}, "1 CPUs and 0 GPUs fit 0 detect workers"),
-        ({}, {}, "0 CPUs and 0 GPUs fit 0 detect workers"),
+        ({"CPU": 1.0}, {}, "1 CPUs and 0 GPUs on 1 nodes fit 0 detect workers"),
+        ({}, {}, "0 CPUs and 0 GPUs on 1 nodes fit 0 detect workers"),
+        ([], {}, "on 0 nodes fit 0 detect workers"),
+        ([{"CPU": 2.0}, {"CPU": 2.0}], {"threads": 3}, "4 CPUs and 0 GPUs on 2 nodes fit 0 detect"),
+        ([{"CPU": 3.0}, {"CPU": 3.0}], {"threads": 3, "workers": 2}, "fit 1 detect workers"),
         ({"CPU": 4.0}, {"workers": 9}, "expected 9"),
         ({"CPU": 4.0}, {"threads": 8}, "workers of 8 CPUs"),
         ({"CPU": 64.0, "GPU": 2.0}, {"workers": 3}, "fit 2 detect workers"),
@@ -166,13 +177,13 @@ def test_an_error_survives_the_real_way_from_a_worker(ray_cluster):
 
 
 @pytest.mark.parametrize(
-    ("left", "warns"),
-    [({"CPU": 2.5}, False), ({"CPU": 2.0}, True), ({}, True)],
+    ("left", "fitting"),
+    [({"CPU": 2.5}, 2), ({"CPU": 2.0}, 1), ([{"CPU": 1.0}] * 2, 1), ([], 0)],
 )
-def test_a_cluster_that_has_become_too_small_is_told(offer, caplog, left, warns):
+def test_a_cluster_that_has_become_too_small_is_told(offer, caplog, left, fitting):
     """Two actors of one CPU, and half a CPU for reading: without that, nothing would go on."""
     offer(left)
     placement = Placement(workers=2, gpus_per_worker=0, cpus_per_worker=1)
     with cluster.watch_cluster(placement, cpus_per_read=0.5, seconds=0.01):
         time.sleep(0.1)
-    assert ("are left of the 2.5 and 0 that this run uses" in caplog.text) == warns
+    assert (f"fits {fitting} of the 2 detect workers" in caplog.text) == (fitting < 2)

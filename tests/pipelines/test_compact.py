@@ -194,6 +194,20 @@ def test_the_run_itself_is_untouched(store_root):
     assert list(storage.iter_objects(output)) == listed
 
 
+def test_a_table_that_is_gone_as_a_whole_is_told(run, tmp_path):
+    storage.delete(info.uri for info in storage.iter_objects(f"{run}/boxes"))
+    with pytest.raises(StorageError, match=r"boxes/slice-000000\.parquet is missing"):
+        copy_run(run, tmp_path / "copy")
+    assert not (tmp_path / "copy" / "run.json").exists()
+
+
+@pytest.mark.parametrize("document", [b"", b"[]", b'{"settings": 1}', b'{"name": "a server"}'])
+def test_what_is_no_run_is_refused(run, tmp_path, document):
+    storage.write_bytes(f"{run}/run.json", document)
+    with pytest.raises(InputError, match=r"its run\.json is not that of an annotation run"):
+        copy_run(run, tmp_path / "copy")
+
+
 def test_run_json_is_copied_byte_for_byte_and_last(run, tmp_path, monkeypatch):
     written = []
     write = storage.write_bytes

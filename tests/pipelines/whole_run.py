@@ -18,6 +18,7 @@ from pipelines.tables import (
     GUESSES_SCHEMA,
     IMAGES,
     IMAGES_SCHEMA,
+    TABLE_OF_TASK,
     Provenance,
     encode_table,
     features_schema,
@@ -45,7 +46,8 @@ def write_whole_run(root, sizes, *, tables=(IMAGES, BOXES), boxes_per_image=3):
         uris = [info.uri for info in infos]
         for table in tables:
             write_slice_table(root, table, number, uris, boxes_per_image)
-    document = json.dumps({"fingerprint": "f", "settings": {}}).encode()
+    tasks = [task for task, table in TABLE_OF_TASK.items() if table in tables]
+    document = json.dumps({"fingerprint": "f", "settings": {"tasks": tasks}}).encode()
     storage.write_bytes(storage.join_uri(root, "run.json"), document)
     return root
 

@@ -19,7 +19,7 @@ class Record:
     doubled: int = 0
     """Rows that stand there twice."""
     reread: int = 0
-    """Images that were read though their slice was committed; work that was wasted, no harm."""
+    """Images that were read though their slice was committed."""
     notes: tuple[str, ...] = ()
     """What else was measured or done, a sentence each."""
     table: tuple[tuple[str, ...], ...] = ()
@@ -27,8 +27,8 @@ class Record:
 
     @property
     def is_well(self) -> bool:
-        """Whether every row stands there once."""
-        return not (self.lost or self.doubled)
+        """Whether every row stands there once, and none was made twice."""
+        return not (self.lost or self.doubled or self.reread)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

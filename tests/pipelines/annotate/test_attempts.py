@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from overfeat.views import PreparedImage
 from pipelines import storage
 from pipelines.annotate import graph
-from pipelines.annotate.attempts import MOST_STARTS, Attempts, Start, note_start, read_attempts
+from pipelines.annotate.attempts import MOST_STARTS, Attempts, note_start, read_attempts
+from pipelines.annotate.rehearsal import Rehearsal
 from pipelines.annotate.run import annotate
 from pipelines.annotate.stages import READ_SCHEMA, rehearse_slice
 from pipelines.errors import ImageError, ImageReason, PipelineError
+from pipelines.weights import fetch_model
 from tests.builders import (
     do_slice,
     encode_picture,
@@ -30,36 +35,65 @@ def name_of(row):
     return row["image"].rpartition("/")[2]
 
 
+def start(attempts, *stages, number=7, generation=0):
+    """The attempts that these stages of a slice are, one after the other; all is noted."""
+    found = []
+    for stage in stages:
+        begun = attempts.start(number, generation, stage)
+        note_start(attempts.output, number, generation, begun)
+        found.append(begun.attempt)
+    return found
+
+
+def open_attempts(output):
+    attempts = Attempts(output)
+    attempts.output = output
+    return attempts
+
+
 def test_starts_of_a_stage_are_counted_from_one(tmp_path):
-    attempts = Attempts(str(tmp_path))
-    assert [attempts.start(3, "read") for _ in range(3)] == [Start(n, n) for n in (1, 2, 3)]
-    assert attempts.start(3, "detect") == Start(attempt=1, here=1)
-    assert attempts.start(4, "read") == Start(attempt=1, here=1)
+    attempts = open_attempts(str(tmp_path))
+    assert start(attempts, "read", "read", "read", "detect", "write") == [1, 2, 3, 1, 1]
+    assert start(attempts, "read", number=8) == [1]
+    assert start(attempts, "read", generation=1) == [1]
 
 
-def test_the_next_driver_goes_on_counting(store_root):
-    for attempt in (1, 2, 3):
-        note_start(store_root, 7, Start(attempt, attempt))
-    note_start(store_root, 8, Start(1, 1))
-    assert read_attempts(store_root) == {7: 3}
+def test_the_next_driver_goes_on_with_the_last_attempt(store_root):
+    start(open_attempts(store_root), "read", "read", "read", "detect", "detect")
+    start(open_attempts(store_root), "read", number=8)
+    assert read_attempts(store_root) == {(7, 0): 3}
     assert list_all(store_root) == ["attempts/slice-000007.json"]
-    attempts = Attempts(store_root)
-    assert attempts.start(7, "read") == Start(attempt=4, here=1)
-    assert attempts.start(8, "read") == Start(attempt=1, here=1)
+    assert start(open_attempts(store_root), "read", "read", "detect") == [3, 4, 3]
+    assert start(open_attempts(store_root), "read", number=8) == [1]
 
 
-@pytest.mark.parametrize("data", [b"", b"[1]", b'{"attempts": "many"}', b'{"tries": 2}'])
-def test_a_note_that_cannot_be_read_counts_as_one_attempt(tmp_path, data, caplog):
+def test_drivers_under_whom_nothing_dies_count_no_attempt(tmp_path):
+    start(open_attempts(str(tmp_path)), "read", "read")
+    for _ in range(3):
+        assert start(open_attempts(str(tmp_path)), "read", "detect", "write") == [2, 2, 2]
+    assert read_attempts(str(tmp_path)) == {(7, 0): 2}
+
+
+def test_another_generation_begins_anew(tmp_path):
+    start(open_attempts(str(tmp_path)), "read", "read", "read")
+    attempts = open_attempts(str(tmp_path))
+    assert start(attempts, "read", "read", generation=1) == [1, 2]
+    assert read_attempts(str(tmp_path)) == {(7, 1): 2}
+
+
+@pytest.mark.parametrize("data", [b"", b"[1]", b'{"attempts": "many"}', b'{"attempts": 2}'])
+def test_a_note_that_cannot_be_read_is_told_and_left_out(tmp_path, data, caplog):
     storage.write_bytes(str(tmp_path / "attempts" / "slice-000007.json"), data)
     with caplog.at_level(logging.WARNING):
-        assert read_attempts(str(tmp_path)) == {7: 1}
+        assert read_attempts(str(tmp_path)) == {}
     assert "slice-000007.json: not a number of attempts" in caplog.text
 
 
 def test_a_slice_that_no_care_helps_ends_the_run(tmp_path):
-    note_start(str(tmp_path), 7, Start(MOST_STARTS + 5, MOST_STARTS))
+    attempts = open_attempts(str(tmp_path))
+    start(attempts, *["read"] * MOST_STARTS)
     with pytest.raises(PipelineError, match=f"slice 7: took its worker down {MOST_STARTS} times"):
-        note_start(str(tmp_path), 7, Start(MOST_STARTS + 1, MOST_STARTS + 1))
+        start(attempts, "read")
 
 
 def test_images_decoded_apart_are_the_same(tmp_path, checkpoint):
@@ -114,9 +148,23 @@ def test_images_that_kill_their_process_get_a_reason_and_their_slice_commits(
     assert "SIGSEGV" in errors["photo-000-1.jpg"]
     assert "SIGKILL" in errors["photo-000-2.jpg"]
     assert list_all(str(tmp_path / "out" / "attempts")) == ["slice-000000.json"]
-    assert read_attempts(config.output) == {0: 3}
+    assert read_attempts(config.output) == {(0, 0): 3}
     beside = [row for row in images if row["slice"] == 0 and not row["error"]]
     alone = [row for row in read_rows(plain, "images").to_pylist() if row["slice"] == 0]
     assert [row | {"fingerprint": ""} for row in beside] == [
         row | {"fingerprint": ""} for row in alone[:2]
     ]
+
+
+def test_a_child_that_cannot_start_blames_no_image(tmp_path, checkpoint, caplog):
+    """Of a machine without room for a second model nobody knows which image is deadly."""
+    config = make_config(str(tmp_path), checkpoint)
+    files = replace(fetch_model([checkpoint]), members=())
+    rehearsal = Rehearsal(
+        files, config.predict_config(), config.tasks, device="cpu", dtype="float32", threads=1
+    )
+    image = PreparedImage(pixels=np.zeros((9, 9, 3), np.uint8), height=9, width=9)
+    with rehearsal, caplog.at_level(logging.WARNING):
+        rehearsal(image)
+        rehearsal(image)
+    assert caplog.text.count("images are not tried in a process of their own") == 1

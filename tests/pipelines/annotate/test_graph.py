@@ -54,7 +54,7 @@ def test_a_detect_actor_computes_on_the_threads_that_it_is_given(tmp_path, check
     config = make_config(str(tmp_path), checkpoint)
     stages = start_run(config, config.output)
     monkeypatch.setattr(ray, "get", lambda reference: reference)
-    counter = SimpleNamespace(begin=lambda number, stage: 1)
+    counter = SimpleNamespace(begin=lambda number, generation, stage: 1)
     try:
         actor = DetectActor(
             fetch_model([checkpoint]), stages, counter, device="cpu", dtype="float32", threads=2

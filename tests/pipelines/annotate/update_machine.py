@@ -7,8 +7,10 @@ the disk (nothing is synced), and a kill is an exception that nothing catches, a
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,10 +24,13 @@ from PIL import Image
 
 from pipelines import lease, storage
 from pipelines.annotate import run, run_file
-from pipelines.errors import ImageError, ImageReason
+from pipelines.compact import CompactConfig, compact
+from pipelines.errors import ImageError, ImageReason, InputError
+from pipelines.manifest import open_manifest
+from pipelines.receipts import find_committed
 from pipelines.update import Changes
 from tests import builders
-from tests.builders import make_config, read_rows
+from tests.builders import list_all, make_config, read_rows
 from tests.pipelines.annotate.fake_model import FakeModel, predict_one
 from tests.pipelines.annotate.plain_engine import install_plain_engine
 
@@ -243,9 +248,17 @@ class UpdateMachine(RuleBasedStateMachine):
         self.folder.cleanup()
 
     # One rule, not several: hypothesis leaves out some of several in each example.
-    @rule(steps=changes, asked=flags, kill=st.none() | st.tuples(st.integers(1, 14), st.booleans()))
-    def change_and_run(self, steps, asked, kill):
-        """Images come, change, break and go; then a command ends well, or is killed at a write."""
+    @rule(
+        steps=changes,
+        asked=flags,
+        kill=st.none() | st.tuples(st.integers(1, 14), st.booleans()),
+        copy=st.none() | st.integers(0, 4),
+    )
+    def change_and_run(self, steps, asked, kill, copy):
+        """Images come, change, break and go; then a command ends well, or is killed at a write.
+
+        Then the run may be copied, by a command that may have been killed at a write before.
+        """
         for step, name in steps:
             if step == "lose or mend":
                 self.bucket.unreachable ^= {name}
@@ -257,6 +270,31 @@ class UpdateMachine(RuleBasedStateMachine):
                 self._remove(sorted(self.bucket.versions)[:SLICE_SIZE])
         kill_at, after = kill or (0, False)
         self._invoke(*asked, kill_at=kill_at, after=after)
+        if copy is not None:
+            self._copy(kill_at=copy)
+
+    def _copy(self, *, kill_at):
+        """A copy has the rows of its run, and there is none of a run that is not finished."""
+        config = CompactConfig(output=self.config.output, to=f"{self.folder.name}/copy")
+        before = list_all(self.config.output)
+        manifest = open_manifest(self.config.output)
+        is_finished = manifest and len(find_committed(manifest)) == manifest.summary.slices
+        if kill_at:
+            with suppress(Killed, InputError), pytest.MonkeyPatch.context() as patch:
+                _kill_at_write(patch, kill_at)
+                compact(config)
+            if Path(config.to, "run.json").exists():
+                # It ended before it was killed.
+                shutil.rmtree(config.to)
+        if is_finished:
+            compact(config)
+            for table in ("images", "boxes"):
+                assert read_rows(config.to, table).equals(read_rows(config.output, table))
+        else:
+            with pytest.raises(InputError):
+                compact(config)
+        shutil.rmtree(config.to, ignore_errors=True)
+        assert list_all(self.config.output) == before
 
     def _remove(self, names):
         """The last image stays: an empty bucket is refused."""
@@ -338,6 +376,20 @@ class UpdateMachine(RuleBasedStateMachine):
             if storage.list_names(storage.join_uri(self.config.output, table)):
                 rows = [tuple(row.values()) for row in _select(self.config.output, table, keys)]
                 assert len(rows) == len(set(rows))
+
+
+def _kill_at_write(patch, number):
+    """Let a command die after so many writes; 0 for none."""
+    write_bytes, left = storage.write_bytes, number
+
+    def write_or_die(*args, **options):
+        nonlocal left
+        write_bytes(*args, **options)
+        left -= 1
+        if left == 0:
+            raise Killed
+
+    patch.setattr(storage, "write_bytes", write_or_die)
 
 
 def _select(output, table, columns):
