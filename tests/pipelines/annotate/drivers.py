@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from pipelines import lease
+from pipelines import lease, storage
 from pipelines.lease import LeaseTimes
 from pipelines.manifest import read_summary
 from tests.builders import (
@@ -142,6 +142,13 @@ def _wait_for(driver, config, log, *, count, before):
         time.sleep(0.005)
 
 
+def _wait_for_lease(driver, config, log):
+    uri = storage.join_uri(config.output, lease.LEASE_FILE)
+    while (holder := lease.read_holder(uri)) is None or f"/{driver.pid}/" not in holder.process:
+        assert driver.poll() is None, log.read_text()
+        time.sleep(0.005)
+
+
 def _kill_at(config, log, flags, *, count, before, committed, after=-1):
     """Start a driver and kill it when so many objects were put; returns what is committed then."""
     with FileReads(config.images) as reads, start_driver(config, log, *flags) as driver:
@@ -163,6 +170,8 @@ def finish_undisturbed(config, *flags):
 def pause_and_relieve(config, log, flags, *, count, before, after):
     """Pause a driver, let another one take over, and wake the first one when all is done."""
     with start_driver(config, log, *flags) as paused:
+        # Workers of a killed driver may have put what is waited for, before this one holds the run.
+        _wait_for_lease(paused, config, log)
         _wait_for(paused, config, log, count=count, before=before)
         paused.send_signal(signal.SIGSTOP)
         committed = list_done(config.output, after=after)
