@@ -175,6 +175,8 @@ class S3Client:
         """Ask the SDK's chain for credentials anew, once for all requests that failed together."""
         async with self._renewing:
             if self._filesystem.s3 is used:
+                # A session keeps the credentials that it has found.
+                self._filesystem.session = _open_session()
                 await self._filesystem.set_session(refresh=True)
 
 
