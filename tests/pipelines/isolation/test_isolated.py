@@ -235,33 +235,54 @@ def test_a_forgotten_child_ends():
     assert not is_there(pid)
 
 
+# In a program of its own: threads of the test session open and close descriptors at any moment.
+COUNTING = """
+import subprocess
+from pathlib import Path
+from pipelines.isolation import ChildStartError, Isolated
+from tests.pipelines.isolation import victims
+
 def count_descriptors():
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
-
-def test_no_descriptor_stays_open():
-    child = isolate(victims.tell_pid)
+child = Isolated(victims.tell_pid, seconds=20, memory_bytes=2**30)
+child()
+child.close()
+before = count_descriptors()
+"""
+CLOSING = """
+for _ in range(3):
     child()
     child.close()
-    before = count_descriptors()
-    for _ in range(3):
-        child()
-        child.close()
-    assert count_descriptors() == before
+print(count_descriptors() - before)
+"""
+REFUSING = """
+def refuse(*args, **options):
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+
+start, subprocess.Popen = subprocess.Popen, refuse
+try:
+    child()
+except ChildStartError as error:
+    assert "Resource temporarily unavailable" in str(error), error
+    print(count_descriptors() - before)
+subprocess.Popen = start
+assert child() > 0
+child.close()
+"""
 
 
-def test_a_machine_without_room_for_a_process_is_no_fault_of_a_call(monkeypatch):
-    def refuse(*args, **options):
-        raise BlockingIOError(11, "Resource temporarily unavailable")
-
-    with isolate(victims.tell_pid) as child:
-        before = count_descriptors()
-        with monkeypatch.context() as patch:
-            patch.setattr(subprocess, "Popen", refuse)
-            with pytest.raises(ChildStartError, match="Resource temporarily unavailable"):
-                child()
-        assert count_descriptors() == before
-        assert child() > 0
+@pytest.mark.parametrize("work", [CLOSING, REFUSING], ids=["a closed child", "no room for a child"])
+def test_no_descriptor_stays_open_after(work):
+    found = subprocess.run(
+        [sys.executable, "-c", COUNTING + work],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (found.stdout, found.stderr) == ("0\n", "")
 
 
 def test_a_child_that_cannot_get_ready_is_no_fault_of_a_call():
