@@ -138,10 +138,11 @@ def _sorted_entries(folder: Path, name_start: str) -> Iterator[os.DirEntry[str]]
     with explained(str(folder)):
         try:
             with os.scandir(folder) as entries:
-                chosen = [entry for entry in entries if entry.name.startswith(name_start)]
+                # Once each: a folder in which files are replaced may give one twice (POSIX).
+                chosen = {e.name: e for e in entries if e.name.startswith(name_start)}
         except FileNotFoundError:
-            chosen = []
-    return iter(sorted(chosen, key=lambda entry: entry.name + "/" * _is_folder(entry)))
+            chosen = {}
+    return iter(sorted(chosen.values(), key=lambda entry: entry.name + "/" * _is_folder(entry)))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -197,8 +197,13 @@ class RemoteStore:
             except FileNotFoundError:
                 return []
         path = path.rstrip("/")
-        below = [info for info in infos if info["name"].startswith(f"{path}/{name_start}")]
-        return sorted(below, key=_listing_key, reverse=True)
+        # Once each: an object that is replaced meanwhile is listed twice by some stores (rclone).
+        below = {
+            _listing_key(info): info
+            for info in infos
+            if info["name"].startswith(f"{path}/{name_start}")
+        }
+        return [below[key] for key in sorted(below, reverse=True)]
 
     def _uri_of(self, info: dict[str, Any]) -> str:
         name = str(info["name"])

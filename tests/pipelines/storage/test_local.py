@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -226,6 +227,21 @@ def test_a_folder_that_cannot_be_listed_fails_the_listing(tmp_path, monkeypatch)
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(StorageError, match=r"locked: access denied"):
         list(storage.iter_objects(str(tmp_path)))
+
+
+def test_a_file_that_a_folder_gives_twice_is_listed_once(tmp_path, monkeypatch):
+    (tmp_path / "a").touch()
+    (tmp_path / "b").touch()
+    scandir = os.scandir
+
+    def give_twice(path):
+        with scandir(path) as entries:
+            found = list(entries)
+        return contextlib.nullcontext(found + found)
+
+    monkeypatch.setattr(os, "scandir", give_twice)
+    listed = [info.uri for info in storage.iter_objects(str(tmp_path))]
+    assert listed == [f"{tmp_path}/a", f"{tmp_path}/b"]
 
 
 def test_a_file_where_a_folder_is_needed_is_named(tmp_path):

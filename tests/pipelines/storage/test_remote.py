@@ -90,6 +90,14 @@ def test_what_was_written_is_listed_in_order_and_read(memory):
     assert [info.size for info in infos] == [len(answer.data) for answer in answers]
 
 
+def test_an_object_that_a_store_lists_twice_is_one(memory, monkeypatch):
+    store, root = memory
+    put(store, root, "a", "b/c")
+    once = MemoryFileSystem.ls
+    monkeypatch.setattr(MemoryFileSystem, "ls", lambda *args, **options: 2 * once(*args, **options))
+    assert [info.uri for info in store.iter_objects(root)] == [f"{root}/a", f"{root}/b/c"]
+
+
 def test_prefixes_names_and_globs_mean_the_same_as_elsewhere(memory):
     store, root = memory
     put(store, root, "photos/a", "photos/ab", "photos/sub/c", "photos-old/d")
