@@ -32,9 +32,10 @@ def run(config: AnnotateConfig) -> Result:
         plan = estimate(config)
         left = "unknown" if plan.seconds is None else format_seconds(plan.seconds)
         text = (
-            f"{plan.images:,} images, {plan.size_bytes:,} bytes, {plan.slices:,} slices; "
-            f"about {left} after start-up with {plan.workers} workers "
-            f"(measured on {plan.measured_images} images)"
+            f"{_count(plan.images, 'image')}, {_count(plan.size_bytes, 'byte')}, "
+            f"{_count(plan.slices, 'slice')}; about {left} after start-up with "
+            f"{_count(plan.workers, 'worker')} (measured on "
+            f"{_count(plan.measured_images, 'image')})"
         )
         return Result(values=asdict(plan), text=text)
     report = annotate(config)
@@ -53,7 +54,7 @@ def describe(report: AnnotateReport) -> str:
     """
     if report.images_read:
         read = (
-            f"read {report.images_read:,} images in {format_seconds(report.seconds)} "
+            f"read {_count(report.images_read, 'image')} in {format_seconds(report.seconds)} "
             f"({report.images_per_second:.1f} images/s)"
         )
     elif report.slices_done:
@@ -64,17 +65,22 @@ def describe(report: AnnotateReport) -> str:
     lines = [
         read,
         *([] if report.changes is None else [_describe_changes(report.changes)]),
-        f"images  {report.images:>10,}  in {report.slices:,} slices",
+        f"images  {report.images:>10,}  in {_count(report.slices, 'slice')}",
         f"failed  {report.failed:>10,}  {f'({reasons})' if reasons else ''}".rstrip(),
         *_describe_tables(report),
         f"tables in {report.output}",
     ]
     if report.failed_too_many:
+        share = report.failed / report.images
         lines.append(
-            "more images failed than --max-failed-ratio allows (exit code 3); all rows are there, "
-            "the failed ones with their reasons in images.error_type"
+            f"{share:.2%} of the images failed, more than --max-failed-ratio allows (exit code 3); "
+            "all rows are there, the failed ones with their reasons in images.error_type"
         )
     return "\n".join(lines)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _describe_changes(changes: Changes) -> str:

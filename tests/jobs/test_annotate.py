@@ -227,6 +227,18 @@ def test_a_report_is_written_for_people():
     assert "boxes        3,456\ntables in s3://b/out" in text
 
 
+def test_one_slice_is_not_called_slices():
+    text = describe(make_report(images_read=1, slices=1))
+    assert "read 1 image in" in text
+    assert text.splitlines()[1].endswith("in 1 slice")
+
+
+def test_too_many_failed_images_are_told_with_their_part():
+    text = describe(make_report(failed_too_many=True))
+    assert text.splitlines()[-1].startswith("0.25% of the images failed, more than")
+    assert "failed, more" not in describe(make_report())
+
+
 def test_a_report_names_the_tables_that_were_asked_for():
     asked = ("localize", "features")
     text = describe(make_report(tasks=asked, boxes=0, guesses=6000, features=1_234_567))
