@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/overfeat demo
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadgroup
 
 lint: .venv/ready
 	$(BIN)/ruff check .
