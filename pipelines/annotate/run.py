@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from overfeat.predict_config import Task
 from pipelines import storage
 from pipelines.annotate.config import AnnotateConfig
+from pipelines.annotate.engine import Engine, Machines
 from pipelines.annotate.graph import run_graph
 from pipelines.annotate.planning import (
     Listing,
@@ -25,9 +26,8 @@ from pipelines.annotate.planning import (
     write_next_generation,
 )
 from pipelines.annotate.resolve import ResolvedModel, resolve_model
-from pipelines.annotate.run_file import OpenRun, open_run
+from pipelines.annotate.run_file import OpenRun, check_device, create_run, find_run
 from pipelines.annotate.stages import STAGES, StageConfig
-from pipelines.cluster import Placement, join_cluster, place_workers, watch_cluster
 from pipelines.errors import InputError, PipelineError
 from pipelines.lease import Lease
 from pipelines.manifest import Manifest, open_manifest
@@ -146,30 +146,48 @@ def _drive(driver: _Driver, listing: Listing | None, started: datetime) -> Annot
     """Finish the run's newest generation, then the next one if one is asked for."""
     config, output = driver.config, driver.output
     _warn_of_store(output)
-    with join_cluster(config.address) as is_ours:
-        # Nothing can join an instance of our own.
-        placement = _place(config, wait_seconds=0 if is_ours else config.wait_for_resources)
-        run = open_run(config, output, driver.files, driver.model, placement)
+    with ExitStack() as stack:
+        engine = Engine(config, stack)
+        run = find_run(config, output, driver.model) or _create_run(driver, engine)
         manifest = _open_manifest(driver, run, listing)
         tally, changes = _Tally(), None
-        with watch_cluster(placement, cpus_per_read=config.cpus_per_read):
-            _finish(driver, run, placement, manifest, tally)
-            if config.update or config.retry_failed:
-                changes = _look_again(driver, manifest, tally)
-                manifest = open_manifest(output) or manifest
-                _finish(driver, run, placement, manifest, tally)
+        _finish(driver, engine, run, manifest, tally)
+        if config.update or config.retry_failed:
+            changes = _look_again(driver, engine, run, manifest, tally)
+            manifest = open_manifest(output) or manifest
+            _finish(driver, engine, run, manifest, tally)
     return _report(driver, run, manifest, tally, changes, started)
 
 
-def _look_again(driver: _Driver, manifest: Manifest, tally: _Tally) -> Changes:
+def _create_run(driver: _Driver, engine: Engine) -> OpenRun:
+    machines = engine.join()
+    return create_run(
+        driver.config,
+        driver.output,
+        driver.files,
+        driver.model,
+        device=machines.device,
+        dtype=machines.dtype,
+    )
+
+
+def _look_again(
+    driver: _Driver, engine: Engine, run: OpenRun, manifest: Manifest, tally: _Tally
+) -> Changes:
     """Write the next generation.
 
     Raises:
         InputError: If its images are refused before this command has done any.
         PipelineError: If they are refused after it has.
     """
+
+    def check() -> None:
+        # Asked before anything is written: a cluster that may not do the work leaves none behind.
+        _join(engine, run)
+        driver.lease.confirm()
+
     try:
-        return write_next_generation(driver.config, manifest, tally.counts, driver.lease.confirm)
+        return write_next_generation(driver.config, manifest, tally.counts, check)
     except InputError as error:
         if not tally.slices_done:
             raise
@@ -184,15 +202,6 @@ def _warn_of_store(output: str) -> None:
             "start within a moment of each other may both work; the rows stay right even so",
             output,
         )
-
-
-def _place(config: AnnotateConfig, *, wait_seconds: float) -> Placement:
-    return place_workers(
-        workers=config.workers,
-        threads=config.threads,
-        cpus_per_read=config.cpus_per_read,
-        wait_seconds=wait_seconds,
-    )
 
 
 def _open_manifest(driver: _Driver, run: OpenRun, listing: Listing | None) -> Manifest:
@@ -211,7 +220,7 @@ def _open_manifest(driver: _Driver, run: OpenRun, listing: Listing | None) -> Ma
 
 
 def _finish(
-    driver: _Driver, run: OpenRun, placement: Placement, manifest: Manifest, tally: _Tally
+    driver: _Driver, engine: Engine, run: OpenRun, manifest: Manifest, tally: _Tally
 ) -> None:
     """Do the slices that are left, and know the rows of all of them afterwards.
 
@@ -223,7 +232,7 @@ def _finish(
     for place in pending.places:
         tally.counts.pop(place.number, None)
     done = 0
-    for row in _follow(driver, manifest, pending, _run(driver, run, placement, pending)):
+    for row in _follow(driver, manifest, pending, _run(driver, engine, run, pending)):
         driver.lease.check()
         tally.counts[row["slice"]] = RowCounts.decode(row["counts"])
         tally.images_read += row["images_read"]
@@ -266,8 +275,10 @@ def _follow(
                 yield row
 
 
-def _run(driver: _Driver, run: OpenRun, placement: Placement, pending: Pending) -> Iterator[Any]:
+def _run(driver: _Driver, engine: Engine, run: OpenRun, pending: Pending) -> Iterator[Any]:
+    """Do what is left; a cluster is joined with the first summary that is asked for."""
     config, features = driver.config, run.model.features
+    machines = _join(engine, run)
     stage_config = StageConfig(
         output=run.output,
         fingerprint=run.fingerprint,
@@ -279,16 +290,22 @@ def _run(driver: _Driver, run: OpenRun, placement: Placement, pending: Pending) 
         limits=config.image_limits(),
         image_timeout=config.image_timeout,
     )
-    return run_graph(
+    yield from run_graph(
         pending.places,
         driver.files,
         stage_config,
-        placement=placement,
-        device=run.device,
-        dtype=run.dtype,
+        placement=machines.placement,
+        device=machines.device,
+        dtype=machines.dtype,
         threads=config.threads,
         cpus_per_read=config.cpus_per_read,
     )
+
+
+def _join(engine: Engine, run: OpenRun) -> Machines:
+    machines = engine.join()
+    check_device(run, device=machines.device, dtype=machines.dtype)
+    return machines
 
 
 def _report(

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from overfeat.member import Dtype
 from pipelines import storage
 from pipelines.annotate.config import AnnotateConfig
-from pipelines.annotate.graph import resolve_device
 from pipelines.annotate.resolve import ResolvedModel
 from pipelines.annotate.settings import row_settings
-from pipelines.cluster import Placement
 from pipelines.errors import InputError
 from pipelines.fingerprint import Value, compute_fingerprint, refuse_other_settings
 from pipelines.tables import RUN_FILE
@@ -30,58 +28,109 @@ class OpenRun:
 
     output: str
     """Where it is."""
+    settings: dict[str, Value]
+    """What decides the rows."""
     fingerprint: str
-    """Of the settings that decide the rows."""
+    """Of these."""
     model: ResolvedModel
     """What it does with its checkpoints."""
-    device: str
-    """Kind of device: `cpu` or `cuda`."""
-    dtype: Dtype
-    """Number format in use."""
     is_new: bool
     """Whether this command made it."""
 
 
-def open_run(
+def find_run(config: AnnotateConfig, output: str, model: ResolvedModel) -> OpenRun | None:
+    """Find the run of earlier commands, and check that this one has the same configuration.
+
+    Which device it runs on is not known before a cluster is joined: `check_device` is for that.
+
+    Args:
+        config: What the user said.
+        output: Where the run is, resolved.
+        model: What the run does with its checkpoints.
+
+    Returns:
+        The run; None if there is none yet.
+
+    Raises:
+        RunMismatchError: If the run there has another configuration.
+        InputError: If the file there is none of ours.
+    """
+    try:
+        there = _read_run(storage.join_uri(output, RUN_FILE))
+    except FileNotFoundError:
+        return None
+    device = str(there["settings"].get("device"))
+    dtype = there["settings"].get("dtype") if config.dtype == "auto" else config.dtype
+    run = _assemble(config, output, model, device=device, dtype=dtype, is_new=False)
+    refuse_other_settings(output, found=there["settings"], wanted=run.settings)
+    _warn_of_versions(there["versions"])
+    return run
+
+
+def create_run(
     config: AnnotateConfig,
     output: str,
     files: ModelFiles,
     model: ResolvedModel,
-    placement: Placement,
+    *,
+    device: str,
+    dtype: Dtype,
 ) -> OpenRun:
-    """Create `run.json`, or check that the one there is of the same configuration.
+    """Write `run.json`, unless another driver was faster with the same configuration.
 
     Args:
         config: What the user said.
         output: Where the run is, resolved.
         files: Its checkpoints.
         model: What the run does with them.
-        placement: Where the detect actors run.
+        device: Kind of device that every detect actor has.
+        dtype: Number format in use.
 
     Returns:
         The run.
 
     Raises:
-        RunMismatchError: If the run there has another configuration.
+        RunMismatchError: If the other driver's run has another configuration.
     """
-    device, dtype = resolve_device(placement, config.dtype)
+    run = _assemble(config, output, model, device=device, dtype=dtype, is_new=True)
+    data = json.dumps(_describe_run(config, files, run), indent=2).encode()
+    uri, scratch = storage.join_uri(output, RUN_FILE), storage.join_uri(output, ".tmp")
+    if storage.create_bytes(uri, data, scratch=scratch):
+        return run
+    refuse_other_settings(output, found=_read_run(uri)["settings"], wanted=run.settings)
+    return replace(run, is_new=False)
+
+
+def check_device(run: OpenRun, *, device: str, dtype: Dtype) -> None:
+    """Make sure that a cluster computes what the run's earlier commands computed.
+
+    Args:
+        run: The run.
+        device: Kind of device that every detect actor has.
+        dtype: Number format in use.
+
+    Raises:
+        RunMismatchError: If it does not.
+    """
+    wanted = {**run.settings, "device": device, "dtype": dtype}
+    refuse_other_settings(run.output, found=run.settings, wanted=wanted)
+
+
+def _assemble(
+    config: AnnotateConfig,
+    output: str,
+    model: ResolvedModel,
+    *,
+    device: str,
+    dtype: Dtype,
+    is_new: bool,
+) -> OpenRun:
     settings = row_settings(config, model, device=device, dtype=dtype)
-    uri = storage.join_uri(output, RUN_FILE)
-    fingerprint = compute_fingerprint(settings)
-    document = _describe_run(config, files, fingerprint, settings)
-    scratch = storage.join_uri(output, ".tmp")
-    data = json.dumps(document, indent=2).encode()
-    is_new = storage.create_bytes(uri, data, scratch=scratch)
-    if not is_new:
-        there = _read_run(uri)
-        refuse_other_settings(output, found=there["settings"], wanted=settings)
-        _warn_of_versions(there["versions"])
     return OpenRun(
         output=output,
-        fingerprint=fingerprint,
+        settings=settings,
+        fingerprint=compute_fingerprint(settings),
         model=model,
-        device=device,
-        dtype=dtype,
         is_new=is_new,
     )
 
@@ -96,12 +145,10 @@ def _read_run(uri: str) -> dict[str, Any]:
     return there
 
 
-def _describe_run(
-    config: AnnotateConfig, files: ModelFiles, fingerprint: str, settings: dict[str, Value]
-) -> dict[str, Any]:
+def _describe_run(config: AnnotateConfig, files: ModelFiles, run: OpenRun) -> dict[str, Any]:
     return {
-        "fingerprint": fingerprint,
-        "settings": settings,
+        "fingerprint": run.fingerprint,
+        "settings": run.settings,
         "configuration": asdict(config),
         "model": {
             "weights": list(config.weights),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
-from pipelines.annotate import run, run_file
+from pipelines.annotate import run
+from pipelines.annotate.engine import Engine, Machines
 from pipelines.annotate.stages import detect_slice, read_slice, write_slice
 from pipelines.cluster import Placement
 
@@ -20,6 +19,5 @@ def install_plain_engine(patch, model):
 
     placement = Placement(workers=1, gpus_per_worker=0, cpus_per_worker=1)
     patch.setattr(run, "run_graph", run_graph)
-    patch.setattr(run, "join_cluster", lambda _: nullcontext(False))
-    patch.setattr(run, "place_workers", lambda **_: placement)
-    patch.setattr(run_file, "resolve_device", lambda *_: ("cpu", "float32"))
+    machines = Machines(placement=placement, device="cpu", dtype="float32")
+    patch.setattr(Engine, "join", lambda _: machines)
