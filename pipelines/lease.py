@@ -1,9 +1,9 @@
 """Who drives a run now: one driver at a time, by a heartbeat in `lease.json`.
 
 A second driver watches the heartbeat for one lease time: if it moves it gives way, if not it takes
-over, so that a killed run starts again by the same command. Where the store has create-if-absent
-two drivers cannot both begin; where it has not, the heartbeat still finds the other one out, and
-the rows are right even so, because a slice has the same bytes whoever writes it.
+over, so that a killed run starts again by the same command. Where the store has conditional puts
+two drivers cannot both begin, and one that was paused cannot take back what it has lost; where it
+has not, the heartbeat still finds the other out, and a receipt tells whose the rows of a slice are.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any, Final, Self
 
 from pipelines import storage
 from pipelines.errors import InputError, PipelineError, StorageError
+from pipelines.storage import OvertakenError, Seen
 
 logger = logging.getLogger(__name__)
 
@@ -156,20 +157,22 @@ class Lease:
         while not storage.create_bytes(self.uri, self._encode(), scratch=self._scratch):
             # Given back meanwhile: of all who waited for that, one can create it.
             with suppress(FileNotFoundError):
-                self._wait_for_silence()
-                self._take_over()
+                self._take_over(self._wait_for_silence())
                 return
 
-    def _wait_for_silence(self) -> None:
-        """Watch another driver's heartbeat for one lease time; return once it counts as gone.
+    def _wait_for_silence(self) -> Seen:
+        """Watch another driver's heartbeat for one lease time.
+
+        Returns:
+            What stands there once it counts as gone.
 
         Raises:
             FileNotFoundError: If it gives the run back.
             LeaseHeldError: If its heartbeat moves.
         """
-        first = _load_holder(self.uri)
+        seen, first = storage.look(self.uri), _load_holder(self.uri)
         if first is None or _has_ended(first.process):
-            return
+            return seen
         logger.info(
             "another driver (%s) holds this run; watching its heartbeat for %.0f s",
             _describe(first),
@@ -178,24 +181,27 @@ class Lease:
         deadline = time.monotonic() + self._times.lease
         while time.monotonic() < deadline:
             time.sleep(min(1.0, self._times.lease / 10))
-            now = _load_holder(self.uri)
+            seen, now = storage.look(self.uri), _load_holder(self.uri)
             if now is None or _has_ended(now.process):
-                return
+                return seen
             if now != first:
                 raise LeaseHeldError(
                     f"{self.uri}: {_describe(now)} is at work on this run; wait until it has "
                     "ended, or end it: the same command then goes on where it stood"
                 )
+        return seen
 
-    def _take_over(self) -> None:
+    def _take_over(self, seen: Seen) -> None:
         """Put this driver's name over one that is gone, and see whether it stays.
 
         Raises:
             FileNotFoundError: If the other one was not gone, and gave the run back.
             LeaseHeldError: If another driver did the same.
         """
-        storage.write_bytes(self.uri, self._encode(), scratch=self._scratch)
-        # Two that take over at once both put; after a moment both read the name of the later one.
+        # Where a store takes both puts of two that take over at once, both read the name of the
+        # later one after a moment.
+        with suppress(OvertakenError):
+            storage.write_bytes(self.uri, self._encode(), scratch=self._scratch, seen=seen)
         time.sleep(min(1.0, self._times.heartbeat / 10))
         there = _load_holder(self.uri)
         if there is not None and there.id != self.id:
@@ -207,11 +213,16 @@ class Lease:
     def _renew(self) -> None:
         while not self._left.wait(self._times.heartbeat):
             try:
+                # Looked at first: a thread that is paused from here on puts over nobody's lease.
+                seen = storage.look(self.uri)
                 self._lost = _find_loss(self.uri, self.id)
                 if self._lost is not None:
                     return
                 self._holder = replace(self._holder, heartbeat=self._holder.heartbeat + 1)
-                storage.write_bytes(self.uri, self._encode(), scratch=self._scratch)
+                storage.write_bytes(self.uri, self._encode(), scratch=self._scratch, seen=seen)
+            except OvertakenError:
+                # The next renewal finds out by whom.
+                continue
             except PipelineError as error:
                 # The next renewal tries again; a driver silent for too long is found out by others.
                 logger.warning("the lease could not be renewed: %s", error)

@@ -15,7 +15,14 @@ from typing import BinaryIO
 from pipelines.errors import ImageError, PipelineError
 from pipelines.storage.globs import compile_glob, is_glob, split_glob
 from pipelines.storage.local import LocalStore
-from pipelines.storage.objects import CreateUnsupportedError, ObjectBytes, ObjectInfo, Store
+from pipelines.storage.objects import (
+    CreateUnsupportedError,
+    ObjectBytes,
+    ObjectInfo,
+    OvertakenError,
+    Seen,
+    Store,
+)
 from pipelines.storage.uris import (
     escape_surrogates,
     is_local,
@@ -31,6 +38,8 @@ from pipelines.storage.uris import (
 __all__ = [
     "ObjectBytes",
     "ObjectInfo",
+    "OvertakenError",
+    "Seen",
     "create_bytes",
     "delete",
     "escape_surrogates",
@@ -44,6 +53,7 @@ __all__ = [
     "join_uri",
     "list_names",
     "local_path",
+    "look",
     "open_range_reader",
     "read_bytes",
     "read_objects",
@@ -214,8 +224,30 @@ def list_names(folder: str) -> set[str]:
     return _store_of(folder).list_names(folder)
 
 
-def write_bytes(uri: str, data: bytes, *, scratch: str | None = None) -> None:
+def look(uri: str) -> Seen:
+    """See what stands under a name, so that `write_bytes` puts nothing over anything else.
+
+    Args:
+        uri: the object.
+
+    Returns:
+        Its version.
+
+    Raises:
+        StorageError: the store refused, or did not answer after retries.
+    """
+    info = find_object(uri)
+    return Seen(etag=None if info is None else info.etag)
+
+
+def write_bytes(
+    uri: str, data: bytes, *, scratch: str | None = None, seen: Seen | None = None
+) -> None:
     """Put finished bytes under a name, over whatever stands there; they appear whole or not at all.
+
+    With `seen` they are put only over what was seen. S3 decides that in the moment of the put,
+    however late it arrives; on local disk, for Google and Azure (but for new objects) and where a
+    store ignores the condition, it is looked at right before, and a put may pass within a moment.
 
     On local disk a temporary file is written, synced and renamed, and missing folders are made. A
     killed process can leave a temporary file, in `scratch`. On an object store it is one put.
@@ -225,12 +257,14 @@ def write_bytes(uri: str, data: bytes, *, scratch: str | None = None) -> None:
         data: its bytes.
         scratch: folder for the temporary file, on the same disk; beside the object if None. Not
             used by an object store.
+        seen: from `look`; None to put over anything.
 
     Raises:
         InputError: the bucket does not exist.
+        OvertakenError: something else stands there than was seen, and than these bytes.
         StorageError: the store refused (permissions, a full disk), or did not answer after retries.
     """
-    _store_of(uri).write(uri, data, scratch=scratch)
+    _store_of(uri).write(uri, data, scratch=scratch, seen=seen)
 
 
 def create_bytes(uri: str, data: bytes, *, scratch: str | None = None) -> bool:
@@ -260,7 +294,7 @@ def create_bytes(uri: str, data: bytes, *, scratch: str | None = None) -> bool:
     try:
         return store.create(uri, data, scratch=scratch)
     except CreateUnsupportedError:
-        store.write(uri, data, scratch=scratch)
+        store.write(uri, data, scratch=scratch, seen=None)
         return True
 
 

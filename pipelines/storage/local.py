@@ -20,7 +20,13 @@ from typing import BinaryIO
 
 from pipelines.errors import ImageError, ImageReason, InputError
 from pipelines.storage.failures import absence_kept, explain_image, explained
-from pipelines.storage.objects import CreateUnsupportedError, ObjectBytes, ObjectInfo
+from pipelines.storage.objects import (
+    CreateUnsupportedError,
+    ObjectBytes,
+    ObjectInfo,
+    OvertakenError,
+    Seen,
+)
 from pipelines.storage.ranges import check_range
 from pipelines.storage.uris import escape_surrogates, local_path
 
@@ -79,12 +85,26 @@ class LocalStore:
                 return None
         return _describe(str(path), status) if stat.S_ISREG(status.st_mode) else None
 
-    def write(self, uri: str, data: bytes, *, scratch: str | None) -> None:
-        """Write a temporary file and rename it."""
+    def write(
+        self, uri: str, data: bytes, *, scratch: str | None, seen: Seen | None = None
+    ) -> None:
+        """Write a temporary file and rename it; what was seen is looked at right before.
+
+        Raises:
+            OvertakenError: something else stands there.
+        """
         final = local_path(uri)
         with explained(uri), _finished_file(final, data, scratch) as temporary:
+            if seen is not None and self._see(uri) != seen:
+                if not final.is_file() or final.read_bytes() != data:
+                    raise OvertakenError(uri)
+                return
             temporary.replace(final)
             _sync_folder(final.parent)
+
+    def _see(self, uri: str) -> Seen:
+        info = self.find_object(uri)
+        return Seen(etag=None if info is None else info.etag)
 
     def create(self, uri: str, data: bytes, *, scratch: str | None) -> bool:
         """Write a temporary file and link it to the final name, which fails if that is taken.

@@ -54,6 +54,24 @@ class ObjectBytes:
     """The etag of exactly these bytes, a member's tar's; "" when the store has none."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """What stood under a name when somebody looked."""
+
+    etag: str | None
+    """Its version, "" where the store tells none; None if nothing stood there."""
+
+
+class OvertakenError(StorageError):
+    """Another object stands under a name than was seen there, so that nothing was put."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(
+            f"{uri}: something else was put there since it was looked at; it was left as it is: "
+            "run the same command again"
+        )
+
+
 class CreateUnsupportedError(StorageError):
     """This store has no create-if-absent; `create_bytes` then looks first and puts after."""
 
@@ -87,8 +105,10 @@ class Store(Protocol):
         """Open one object for ranged reads."""
         ...
 
-    def write(self, uri: str, data: bytes, *, scratch: str | None) -> None:
-        """Put finished bytes under a name, whole or not at all."""
+    def write(
+        self, uri: str, data: bytes, *, scratch: str | None, seen: Seen | None = None
+    ) -> None:
+        """Put finished bytes under a name, whole or not at all; only over what was seen there."""
         ...
 
     def create(self, uri: str, data: bytes, *, scratch: str | None) -> bool:

@@ -20,7 +20,13 @@ from fsspec import AbstractFileSystem, get_filesystem_class
 
 from pipelines.errors import ImageError, ImageReason, InputError
 from pipelines.storage.failures import Fault, absence_kept, classify, explain_image, explained
-from pipelines.storage.objects import CreateUnsupportedError, ObjectBytes, ObjectInfo
+from pipelines.storage.objects import (
+    CreateUnsupportedError,
+    ObjectBytes,
+    ObjectInfo,
+    OvertakenError,
+    Seen,
+)
 from pipelines.storage.ranges import check_range
 from pipelines.storage.retries import Retries
 
@@ -108,10 +114,22 @@ class RemoteStore:
         info = self._find(uri)
         return self._describe(info) if info is not None and info["type"] == "file" else None
 
-    def write(self, uri: str, data: bytes, *, scratch: str | None) -> None:
-        """Put finished bytes."""
+    def write(
+        self, uri: str, data: bytes, *, scratch: str | None, seen: Seen | None = None
+    ) -> None:
+        """Put finished bytes; what was seen is looked at right before.
+
+        Raises:
+            OvertakenError: something else stands there.
+        """
         del scratch
         self._refuse_to_write(uri)
+        if seen is not None:
+            info = self.find_object(uri)
+            if Seen(etag=None if info is None else info.etag) != seen:
+                if info is None or self.read(uri) != data:
+                    raise OvertakenError(uri)
+                return
         with explained(uri, self._errors):
             filesystem, path = self._locate(uri)
             self._repeat(uri, partial(filesystem.pipe_file, path, data))

@@ -13,8 +13,21 @@ from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from pipelines.errors import ImageError, ImageReason, StorageError
-from pipelines.storage.failures import absence_kept, explain_image, explained, find_code
-from pipelines.storage.objects import CreateUnsupportedError, ObjectBytes, ObjectInfo
+from pipelines.storage.failures import (
+    Fault,
+    absence_kept,
+    classify,
+    explain_image,
+    explained,
+    find_code,
+)
+from pipelines.storage.objects import (
+    CreateUnsupportedError,
+    ObjectBytes,
+    ObjectInfo,
+    OvertakenError,
+    Seen,
+)
 from pipelines.storage.ranges import check_range
 from pipelines.storage.s3_client import STORE_ERRORS, S3Client, connect
 from pipelines.storage.uris import bucket_and_key
@@ -88,12 +101,37 @@ class S3Store:
                 return None
         return _describe(bucket, head | {"Key": key, "Size": head.get("ContentLength", 0)})
 
-    def write(self, uri: str, data: bytes, *, scratch: str | None) -> None:
-        """Put finished bytes in one request, which AWS limits to 5 GB."""
+    def write(
+        self, uri: str, data: bytes, *, scratch: str | None, seen: Seen | None = None
+    ) -> None:
+        """Put finished bytes in one request, which AWS limits to 5 GB.
+
+        What was seen is asked for with `If-Match` or `If-None-Match`: rclone ignores them.
+
+        Raises:
+            OvertakenError: something else stands there.
+        """
         del scratch  # A put appears whole: there is nothing to hide meanwhile.
         client = connect(uri)
+        condition = _condition(seen)
+
+        async def put_once() -> None:
+            try:
+                await _put(client, uri, data, **condition)
+            except OSError as error:
+                if not condition or not _is_overtaken(error, uri):
+                    raise
+                # An earlier try of this put may have come through without its answer.
+                if not await _holds(client, uri, data):
+                    raise OvertakenError(uri) from None
+
         with explained(uri, STORE_ERRORS):
-            client.run(lambda: client.repeat(uri, lambda: _put(client, uri, data)))
+            try:
+                client.run(lambda: client.repeat(uri, put_once))
+            except CreateUnsupportedError:
+                if _see(uri) != seen:
+                    raise OvertakenError(uri) from None
+                client.run(lambda: client.repeat(uri, lambda: _put(client, uri, data)))
 
     def create(self, uri: str, data: bytes, *, scratch: str | None) -> bool:
         """Put with `If-None-Match: *`, which AWS and moto honour and rclone ignores.
@@ -224,6 +262,29 @@ async def _put(client: S3Client, uri: str, data: bytes, **options: str) -> None:
     await client.attempt(
         "put_object", upload_bytes=len(data), Bucket=bucket, Key=key, Body=body, **options
     )
+
+
+def _condition(seen: Seen | None) -> dict[str, str]:
+    """What S3 calls it; nothing where the store tells no versions."""
+    if seen is None or seen.etag == "":
+        return {}
+    return {"IfNoneMatch": "*"} if seen.etag is None else {"IfMatch": f'"{seen.etag}"'}
+
+
+def _is_overtaken(error: OSError, uri: str) -> bool:
+    """Say whether a put was refused for its condition: what was seen may be gone, too."""
+    if classify(error) is Fault.TRANSIENT:
+        return False
+    if classify(error) is not Fault.MISSING:
+        _check_refusal(error, uri)
+    return True
+
+
+def _see(uri: str) -> Seen:
+    try:
+        return Seen(etag=str(_head(uri).get("ETag", "")).strip('"'))
+    except FileNotFoundError:
+        return Seen(etag=None)
 
 
 async def _holds(client: S3Client, uri: str, data: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,9 @@ from pipelines import lease as lease_module
 from pipelines import storage
 from pipelines.errors import PipelineError
 from pipelines.lease import Lease, LeaseHeldError, LeaseLostError, LeaseTimes, read_holder
-from tests.pipelines.drivers import PATIENT, SILENT, enter, put_holder, uri_of, wait_until
+from tests.pipelines.drivers import PATIENT, QUICK, SILENT, enter, put_holder, uri_of, wait_until
+
+OTHERS = json.dumps({"id": "f00d", "host": "elsewhere", "process": "", "heartbeat": 7}).encode()
 
 
 def contend(output, times, *, contenders, is_held):
@@ -108,3 +111,21 @@ def test_a_run_that_is_given_back_in_the_moment_of_the_take_over_is_created_anew
     monkeypatch.setattr(lease_module, "time", delete)
     with Lease(output, times=SILENT) as lease:
         assert read_holder(uri_of(output)).id == lease.id
+
+
+@pytest.mark.parametrize("store", ["local", pytest.param("moto", marks=pytest.mark.s3)])
+def test_a_heartbeat_that_was_paused_takes_back_no_lease(request, tmp_path, monkeypatch, store):
+    """Between its look and its put it sleeps, and another driver takes over."""
+    root = str(tmp_path) if store == "local" else f"s3://{request.getfixturevalue('moto_bucket')}/o"
+    write_bytes = storage.write_bytes
+
+    def sleep_then_write(*args, **options):
+        write_bytes(uri_of(root), OTHERS)
+        write_bytes(*args, **options)
+
+    with Lease(root, times=QUICK) as lease:
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "write_bytes", sleep_then_write)
+            wait_until(lambda: not lease._renewer.is_alive())
+        with pytest.raises(LeaseLostError, match="driver f00d on elsewhere"):
+            lease.check()

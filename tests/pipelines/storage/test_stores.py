@@ -10,6 +10,7 @@ import pytest
 
 from pipelines import storage
 from pipelines.errors import ImageError, ImageReason
+from pipelines.storage import OvertakenError
 
 # Each beside a sibling that it would match, or become, if anything globbed or decoded it.
 ODD_KEYS = {
@@ -263,3 +264,56 @@ def test_deleting_what_is_not_there_is_no_error(store_root):
     storage.delete([storage.join_uri(store_root, name) for name in ("a", "absent")])
     storage.delete([])
     assert list_below(store_root, store_root) == ["b"]
+
+
+@pytest.fixture(params=["local", pytest.param("moto", marks=pytest.mark.s3)])
+def strict_root(request, tmp_path):
+    """Stores that decide at the put, or right before it, what it may replace."""
+    if request.param == "local":
+        return str(tmp_path)
+    return f"s3://{request.getfixturevalue('moto_bucket')}/in"
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_put_over_what_was_seen_replaces_it(strict_root, before):
+    uri = storage.join_uri(strict_root, "x")
+    if before is not None:
+        storage.write_bytes(uri, before)
+    storage.write_bytes(uri, b"new", seen=storage.look(uri))
+    assert storage.read_bytes(uri) == b"new"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"), [(None, b"newer"), (b"old", b"newer"), (b"old", None)]
+)
+def test_a_put_that_comes_late_leaves_what_stands_there(strict_root, before, after):
+    uri = storage.join_uri(strict_root, "x")
+    if before is not None:
+        storage.write_bytes(uri, before)
+    seen = storage.look(uri)
+    if after is None:
+        storage.delete([uri])
+    else:
+        storage.write_bytes(uri, after)
+    with pytest.raises(OvertakenError, match="something else was put there"):
+        storage.write_bytes(uri, b"late", seen=seen)
+    assert storage.look(uri) != seen
+    assert not storage.exists(uri) if after is None else storage.read_bytes(uri) == after
+
+
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_put_whose_answer_got_lost_is_not_overtaken_by_itself(strict_root, before):
+    uri = storage.join_uri(strict_root, "x")
+    if before is not None:
+        storage.write_bytes(uri, before)
+    seen = storage.look(uri)
+    for _ in range(2):
+        storage.write_bytes(uri, b"new", seen=seen)
+    assert storage.read_bytes(uri) == b"new"
+
+
+def test_a_store_of_any_kind_takes_a_put_over_what_was_seen(store_root):
+    uri = storage.join_uri(store_root, "x")
+    for data in (b"first", b"second"):
+        storage.write_bytes(uri, data, seen=storage.look(uri))
+    assert storage.read_bytes(uri) == b"second"
