@@ -41,6 +41,7 @@ _READ_FILES: Final = 64
 """Slices read at once (assumed: hides an object store's latency)."""
 _READ_BYTES: Final = 64 * 2**20
 """Where a table's slices are larger than a part of this, fewer are read at once."""
+_NOTES_OF_A_SLICE: Final = frozenset({b"counts", b"tables", b"kept", b"rows"})
 _COPY_NAME: Final = re.compile(r"part-\d{5,}\.parquet")
 
 
@@ -288,8 +289,8 @@ class _GrowingFile:
 
 
 def _describe(metadata: Mapping[bytes, bytes], generation: int) -> dict[bytes, bytes]:
-    """What a slice's metadata say of the whole run: counts are of the slice alone."""
-    kept = {name: value for name, value in metadata.items() if name != b"counts"}
+    """What a slice's metadata say of the whole run; some are of the slice alone."""
+    kept = {name: value for name, value in metadata.items() if name not in _NOTES_OF_A_SLICE}
     return {**kept, b"generation": str(generation).encode()}
 
 

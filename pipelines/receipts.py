@@ -1,6 +1,8 @@
 """Which slices are done: one is committed once its receipt, its `images` file, is there.
 
-Of a slice that an update touched, the receipt must be of that generation or a later one.
+Of a slice that an update touched, the receipt must be of that generation or a later one, and its
+other tables those that the receipt names by a digest of their rows: a put that came late, from a
+process that was long taken for dead, may have brought back older ones.
 """
 
 from __future__ import annotations
@@ -14,8 +16,12 @@ from typing import Final
 
 from pipelines import storage
 from pipelines.manifest import Manifest
-from pipelines.tables import IMAGES, read_notes, read_table, slice_name, slice_number
+from pipelines.tables import IMAGES, ROWS_NOTE, read_notes, read_table, slice_name, slice_number
 
+TABLES_NOTE: Final = "tables"
+"""Entry of a receipt's metadata: digests of the rows of the slice's other tables, as JSON."""
+KEPT_NOTE: Final = "kept"
+"""Entry of the metadata of a table with rows that were kept: the digest of their receipt."""
 _READERS: Final = 16
 """Receipts opened at a time (assumed: hides an object store's latency)."""
 
@@ -78,6 +84,89 @@ class RowCounts:
         return cls(**values | {"errors": Counter(values["errors"])})
 
 
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What the metadata of a receipt say."""
+
+    notes: Mapping[str, str]
+    """As they stand in the file."""
+
+    @property
+    def generation(self) -> int:
+        """That the slice was done for."""
+        return int(self.notes["generation"])
+
+    @property
+    def rows(self) -> str:
+        """Digest of its rows: which receipt it is."""
+        return self.notes.get(ROWS_NOTE, "")
+
+    @property
+    def tables(self) -> Mapping[str, str]:
+        """Digests of the rows of the slice's other tables; none in a run of an older version."""
+        digests: dict[str, str] = json.loads(self.notes.get(TABLES_NOTE, "{}"))
+        return digests
+
+    @property
+    def counts(self) -> RowCounts:
+        """Rows of the slice."""
+        return RowCounts.decode(self.notes["counts"])
+
+    def owns(self, table: str, notes: Mapping[str, str], *, ahead: bool) -> bool:
+        """Say whether a table is the receipt's.
+
+        Args:
+            table: Which.
+            notes: Its metadata.
+            ahead: Count what was made since from this receipt's rows, by an attempt that was killed
+                before it put its own receipt.
+
+        Returns:
+            Whether it is.
+        """
+        digest = self.tables.get(table)
+        is_named = digest is None or notes.get(ROWS_NOTE) == digest
+        return is_named or (ahead and notes.get(KEPT_NOTE) == self.rows)
+
+
+def read_receipt(output: str, number: int) -> Receipt:
+    """Read the receipt of a slice.
+
+    Args:
+        output: The run.
+        number: The slice.
+
+    Returns:
+        What its metadata say.
+
+    Raises:
+        StorageError: If it is missing or damaged.
+    """
+    return Receipt(read_notes(_uri(output, IMAGES, number)))
+
+
+def list_foreign(output: str, number: int, receipt: Receipt, *, ahead: bool = False) -> list[str]:
+    """Find tables of a slice that are not its receipt's.
+
+    Args:
+        output: The run.
+        number: The slice.
+        receipt: Of the slice.
+        ahead: As for `Receipt.owns`.
+
+    Returns:
+        Their names.
+
+    Raises:
+        StorageError: If one is missing or damaged.
+    """
+    return [
+        table
+        for table in receipt.tables
+        if not receipt.owns(table, read_notes(_uri(output, table, number)), ahead=ahead)
+    ]
+
+
 def list_receipts(output: str) -> set[int]:
     """Find the slices with a receipt of any generation, with one listing.
 
@@ -92,7 +181,7 @@ def list_receipts(output: str) -> set[int]:
 
 
 def find_committed(manifest: Manifest) -> set[int]:
-    """Find the committed slices: one listing, and the receipts of slices that an update touched.
+    """Find the committed slices: one listing, and the metadata of slices that an update touched.
 
     Args:
         manifest: Of the run.
@@ -103,8 +192,9 @@ def find_committed(manifest: Manifest) -> set[int]:
     there = list_receipts(manifest.output)
 
     def is_current(number: int) -> bool:
-        notes = read_notes(_receipt_uri(manifest.output, number))
-        return int(notes["generation"]) >= manifest.touched[number].generation
+        receipt = read_receipt(manifest.output, number)
+        is_due = receipt.generation < manifest.touched[number].generation
+        return not (is_due or list_foreign(manifest.output, number, receipt))
 
     # Presence is enough for the first generation.
     touched = sorted(there & manifest.touched.keys())
@@ -126,7 +216,7 @@ def count_rows(output: str, slices: Iterable[int]) -> dict[int, RowCounts]:
     numbers = list(slices)
 
     def read(number: int) -> RowCounts:
-        return RowCounts.decode(read_notes(_receipt_uri(output, number))["counts"])
+        return read_receipt(output, number).counts
 
     with ThreadPoolExecutor(_READERS) as readers:
         return dict(zip(numbers, readers.map(read, numbers), strict=True))
@@ -145,12 +235,12 @@ def list_failed(output: str, counts: Mapping[int, RowCounts]) -> dict[int, set[s
     numbers = [number for number, of in counts.items() if of.failed]
 
     def read(number: int) -> set[str]:
-        images = read_table(_receipt_uri(output, number)).select(["image", "status"]).to_pylist()
+        images = read_table(_uri(output, IMAGES, number)).select(["image", "status"]).to_pylist()
         return {row["image"] for row in images if row["status"] == "error"}
 
     with ThreadPoolExecutor(_READERS) as readers:
         return dict(zip(numbers, readers.map(read, numbers), strict=True))
 
 
-def _receipt_uri(output: str, number: int) -> str:
-    return storage.join_uri(output, IMAGES, slice_name(number))
+def _uri(output: str, table: str, number: int) -> str:
+    return storage.join_uri(output, table, slice_name(number))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +30,10 @@ TABLES: Final = (*TABLE_OF_TASK.values(), IMAGES)
 """Every table, in the order in which a slice's are written; the receipt last."""
 _GROUP_BYTES: Final = 128 * 2**20
 """Uncompressed, in a row group (assumed: what a reader can hold several of); features reach it."""
+ROWS_NOTE: Final = "rows"
+"""Entry of a file's metadata: a digest of its rows, as they stand in it."""
+_DIGEST_BYTES: Final = 16
+_ARROW_NOTE: Final = "ARROW:schema"
 RUN_FILE: Final = "run.json"
 """Beside the tables: the run's configuration, model and versions."""
 
@@ -179,7 +185,7 @@ def encode_table(table: pa.Table, schema: pa.Schema, provenance: Provenance, **n
         **notes: More entries for the file's metadata.
 
     Returns:
-        The file.
+        The file; its metadata hold a digest of its rows, too.
     """
     metadata = {
         "schema_version": SCHEMA_VERSION,
@@ -189,15 +195,15 @@ def encode_table(table: pa.Table, schema: pa.Schema, provenance: Provenance, **n
     }
     exact = table.select(schema.names).cast(schema).replace_schema_metadata(metadata)
     groups = max(1, math.ceil(exact.nbytes / _GROUP_BYTES))
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        exact,
-        sink,
-        compression="zstd",
-        row_group_size=max(1, math.ceil(len(exact) / groups)),
-        use_dictionary=choose_dictionaries(schema),
-    )
-    return bytes(sink.getvalue().to_pybytes())
+    sink = io.BytesIO()
+    with pq.ParquetWriter(
+        sink, exact.schema, compression="zstd", use_dictionary=choose_dictionaries(schema)
+    ) as writer:
+        writer.write_table(exact, row_group_size=max(1, math.ceil(len(exact) / groups)))
+        with sink.getbuffer() as written:
+            digest = hashlib.blake2b(written, digest_size=_DIGEST_BYTES).hexdigest()
+        writer.add_key_value_metadata({ROWS_NOTE: digest})
+    return sink.getvalue()
 
 
 def choose_dictionaries(schema: pa.Schema) -> Any:  # noqa: ANN401 (the stubs know no names there)
@@ -226,9 +232,23 @@ def read_table(uri: str) -> pa.Table:
     Raises:
         StorageError: If it is missing or damaged.
     """
+    return decode_table(uri, load_table(uri))
+
+
+def load_table(uri: str) -> bytes:
+    """Read the bytes of one table file.
+
+    Args:
+        uri: The file.
+
+    Returns:
+        The file.
+
+    Raises:
+        StorageError: If it is missing.
+    """
     with _explained(uri):
-        data = storage.read_bytes(uri)
-    return decode_table(uri, data)
+        return storage.read_bytes(uri)
 
 
 def decode_table(uri: str, data: bytes) -> pa.Table:
@@ -262,8 +282,31 @@ def read_notes(uri: str) -> Mapping[str, str]:
         StorageError: If it is missing or damaged.
     """
     with _explained(uri), storage.open_range_reader(uri) as file:
-        metadata = pq.ParquetFile(file).schema_arrow.metadata or {}
-    return {key.decode(): value.decode() for key, value in metadata.items()}
+        return _decode_notes(pq.ParquetFile(file))
+
+
+def decode_notes(uri: str, data: bytes) -> Mapping[str, str]:
+    """Read the metadata of the bytes of one table file.
+
+    Args:
+        uri: Where they are from.
+        data: The file.
+
+    Returns:
+        What `encode_table` put there.
+
+    Raises:
+        StorageError: If it is damaged.
+    """
+    with _explained(uri):
+        return _decode_notes(pq.ParquetFile(pa.BufferReader(data)))
+
+
+def _decode_notes(file: pq.ParquetFile) -> Mapping[str, str]:
+    metadata = file.metadata.metadata or {}
+    notes = {key.decode(): value.decode() for key, value in metadata.items()}
+    notes.pop(_ARROW_NOTE, None)
+    return notes
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 
 from pipelines import storage
 from pipelines.errors import PipelineError
+from pipelines.lease import check_holder
 from pipelines.tables import slice_name, slice_number
 
 logger = logging.getLogger(__name__)
@@ -111,7 +112,9 @@ def _uri(output: str, number: int) -> str:
     return storage.join_uri(output, _FOLDER, slice_name(number, _SUFFIX))
 
 
-def note_start(output: str, number: int, generation: int, start: Start) -> None:
+def note_start(
+    output: str, number: int, generation: int, start: Start, lease: str | None = None
+) -> None:
     """Write down that a slice is started again, before it is.
 
     Args:
@@ -119,8 +122,10 @@ def note_start(output: str, number: int, generation: int, start: Start) -> None:
         number: The slice.
         generation: Of the manifest.
         start: Which start it is; of a driver's first one nothing is written.
+        lease: Id of the driver; None without one.
 
     Raises:
+        LeaseLostError: If another driver has taken the run over.
         PipelineError: If it has been started so often that nothing will help.
     """
     if start.here == 1:
@@ -132,5 +137,7 @@ def note_start(output: str, number: int, generation: int, start: Start) -> None:
             "look for nodes that go or have no memory, and lower --slice-size in another --output "
             "if they have enough for one image"
         )
+    if lease is not None:
+        check_holder(output, lease)
     data = json.dumps({"generation": generation, "attempts": start.most}).encode()
     storage.write_bytes(_uri(output, number), data, scratch=storage.join_uri(output, ".tmp"))

@@ -49,17 +49,18 @@ _BLOCK_BYTES = 8 * 2**30
 class _StartCounter:
     """The one `Attempts` of a run, asked by all workers."""
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, lease: str | None) -> None:
         # On the driver's node: the counts need not outlive the driver.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         remote = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Attempts)
         self._attempts: Any = remote.options(scheduling_strategy=here).remote(output)
         self._output = output
+        self._lease = lease
 
     def begin(self, number: int, generation: int, stage: str) -> int:
         """Count a start of a slice, and leave a note if it is not the first; says which it is."""
         start: Start = ray.get(self._attempts.start.remote(number, generation, stage))
-        note_start(self._output, number, generation, start)
+        note_start(self._output, number, generation, start, self._lease)
         return start.attempt
 
 
@@ -155,7 +156,7 @@ def run_graph(
     """
     _set_context()
 
-    counter = _StartCounter(config.output)
+    counter = _StartCounter(config.output, config.lease)
 
     def read(block: pa.Table) -> pa.Table:
         # One row a block: were blocks ever joined, a slice would be lost here.

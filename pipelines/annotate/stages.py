@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -21,14 +20,13 @@ import pyarrow.compute as pc
 from overfeat.predict_config import PredictConfig, Task
 from overfeat.predictor import Predictor
 from overfeat.views import PreparedImage, ViewPlan, prepare_image
-from pipelines import manifest, storage, tables
-from pipelines.annotate.kept import KeptRows
-from pipelines.annotate.rows import image_rows, nest_answers, task_rows
+from pipelines import manifest, storage
+from pipelines.annotate.commit import commit_slice
+from pipelines.annotate.kept import find_kept
+from pipelines.annotate.rows import nest_answers
 from pipelines.errors import ImageError, PipelineError
 from pipelines.images import ImageLimits, decode_image_apart, decode_image_within
-from pipelines.lease import check_holder
 from pipelines.manifest import SlicePlace
-from pipelines.receipts import RowCounts
 from pipelines.storage import ObjectBytes, ObjectInfo
 
 if TYPE_CHECKING:
@@ -41,6 +39,8 @@ _READ_COLUMNS: Final[dict[str, pa.DataType]] = {
     "image": pa.string(),
     # False for an image whose rows are kept as they are.
     "todo": pa.bool_(),
+    # Digest of the receipt whose rows are kept; null if none are.
+    "receipt": pa.string(),
     "etag": pa.string(),
     "size": pa.int64(),
     "width": pa.int32(),
@@ -110,7 +110,8 @@ def read_slice(place: SlicePlace, config: StageConfig, *, apart: bool = False) -
     Returns:
         A table of `READ_SCHEMA`: all images of the slice, those that are not to be done unread.
     """
-    entries = manifest.read_slice(config.output, place)
+    listed = manifest.read_slice(config.output, place)
+    entries, receipt = find_kept(config.output, place, listed)
     infos = [entry.info for entry in entries if entry.todo]
     rows: list[dict[str, object]] = [
         {"image": entry.info.uri, "todo": entry.todo} for entry in entries
@@ -131,6 +132,7 @@ def read_slice(place: SlicePlace, config: StageConfig, *, apart: bool = False) -
     always = {
         "slice": place.number,
         "generation": place.generation,
+        "receipt": receipt,
         "read_seconds": read_seconds / len(rows),
         "decode_seconds": decode_seconds / len(rows),
     }
@@ -245,47 +247,24 @@ def write_slice(table: pa.Table, config: StageConfig) -> pa.Table:
         A table of `SUMMARY_SCHEMA` with one row.
     """
     started = time.perf_counter()
-    number, generation = table["slice"][0].as_py(), table["generation"][0].as_py()
-    kept = KeptRows(config.output, number, table)
-    done = table.filter(table["todo"]) if generation else table
-    provenance = tables.Provenance(fingerprint=config.fingerprint, generation=generation)
-    written: Counter[str] = Counter()
-    for name, fresh in task_rows(done, config.tasks):
-        rows = kept.add_to(name, fresh)
-        _put(config, name, number, tables.encode_table(rows, rows.schema, provenance))
-        written[name] = len(rows)
-    images = kept.add_to(tables.IMAGES, image_rows(done, config.fingerprint))
-    counts = _count(images, written)
-    receipt = tables.encode_table(images, tables.IMAGES_SCHEMA, provenance, counts=counts.encode())
-    _put(config, tables.IMAGES, number, receipt)
+    counts = commit_slice(
+        table,
+        output=config.output,
+        fingerprint=config.fingerprint,
+        lease=config.lease,
+        tasks=config.tasks,
+    )
+    done = table.filter(table["todo"]) if table["generation"][0].as_py() else table
     seconds = {stage: _sum(table, f"{stage}_seconds") for stage in STAGES[:-1]}
     seconds["write"] = time.perf_counter() - started
     row = {
-        "slice": number,
+        "slice": table["slice"][0].as_py(),
         "images_read": len(done),
         "counts": counts.encode(),
         "size_bytes": int(_sum(done, "size")),
         "seconds": json.dumps(seconds),
     }
     return pa.Table.from_pylist([row], SUMMARY_SCHEMA)
-
-
-def _count(images: pa.Table, written: Counter[str]) -> RowCounts:
-    reasons = [reason for reason in images["error_type"].to_pylist() if reason is not None]
-    return RowCounts(
-        images=len(images),
-        boxes=written[tables.BOXES],
-        guesses=written[tables.GUESSES],
-        features=written[tables.FEATURES],
-        errors=Counter(reasons),
-    )
-
-
-def _put(config: StageConfig, table: str, number: int, data: bytes) -> None:
-    if config.lease is not None:
-        check_holder(config.output, config.lease)
-    uri = storage.join_uri(config.output, table, tables.slice_name(number))
-    storage.write_bytes(uri, data, scratch=storage.join_uri(config.output, ".tmp"))
 
 
 def _sum(table: pa.Table, column: str) -> float:

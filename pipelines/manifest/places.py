@@ -41,6 +41,8 @@ class SlicePlace(NamedTuple):
     """Object of that generation."""
     group: int
     """Row group of that object."""
+    previous: int = 0
+    """The generation before that lists it, of which rows are kept; 0 if none does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +91,8 @@ def open_manifest(output: str) -> Manifest | None:
         for part in range(read_generation(output, generation).parts):
             with _open_part(_part_uri(output, generation, part)) as file:
                 for group, number in enumerate(_slice_numbers(file)):
-                    touched[number] = SlicePlace(number, generation, part, group)
+                    previous = touched[number].generation if number in touched else 0
+                    touched[number] = SlicePlace(number, generation, part, group, previous)
     summary = read_generation(output, generations[-1])
     return Manifest(output=output, summary=summary, touched=touched)
 

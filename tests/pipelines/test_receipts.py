@@ -32,7 +32,7 @@ EXAMPLE = {
 }  # fmt: skip
 
 
-def commit(root, number, *, generation, images="", failed=""):
+def commit(root, number, *, generation, images="", failed="", **notes):
     """Write a receipt of some generation, with the rows of some images."""
     rows = [EXAMPLE | {"image": image} for image in images]
     rows += [EXAMPLE | {"image": x, "status": "error", "error_type": "corrupt"} for x in failed]
@@ -42,6 +42,7 @@ def commit(root, number, *, generation, images="", failed=""):
         IMAGES_SCHEMA,
         Provenance(fingerprint="f", generation=generation),
         counts=counts.encode(),
+        **notes,
     )
     storage.write_bytes(storage.join_uri(root, "images", slice_name(number)), data)
 
@@ -127,6 +128,29 @@ def test_after_an_update_the_receipts_of_the_touched_slices_alone_are_opened(tmp
         slice_name(2), slice_name(3),
     ]  # fmt: skip
     assert counted.read == []
+
+
+def put_table(root, number, *, generation, images, name="boxes", **notes):
+    """Write a table of a slice; returns the digest of its rows."""
+    table = pa.table({"image": list(images)}, pa.schema([("image", pa.string())]))
+    provenance = Provenance(fingerprint="f", generation=generation)
+    data = encode_table(table, table.schema, provenance, **notes)
+    storage.write_bytes(storage.join_uri(root, name, slice_name(number)), data)
+    return decode_notes(name, data)["rows"]
+
+
+def test_a_touched_slice_whose_table_is_not_the_receipts_is_not_committed(store_root):
+    """A put came late: the table is an older one, though the receipt is the newest."""
+    write_first(store_root, make_slices("a", "b", "c"))
+    write_later(store_root, 1, list(enumerate(make_slices("a", "b"))), slices_of_run=3)
+    for number in range(3):
+        digest = put_table(store_root, number, generation=1, images="new")
+        commit(store_root, number, generation=1, tables=json.dumps({"boxes": digest}))
+    assert committed(store_root) == {0, 1, 2}
+    put_table(store_root, 1, generation=0, images="old")
+    assert committed(store_root) == {0, 2}
+    put_table(store_root, 1, generation=0, images="new")
+    assert committed(store_root) == {0, 1, 2}, "the rows are the same"
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(100) + b"PAR1"])

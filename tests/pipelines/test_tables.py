@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ import pytest
 from pipelines import storage, tables
 from pipelines.errors import StorageError
 from pipelines.tables import (
+    decode_notes,
     BOXES_SCHEMA,
     GUESSES_SCHEMA,
     IMAGES_SCHEMA,
@@ -152,9 +154,22 @@ def test_a_large_table_is_cut_into_row_groups_and_a_small_one_is_not(monkeypatch
 def test_the_metadata_say_where_a_file_belongs(store_root):
     uri = storage.join_uri(store_root, "x.parquet")
     storage.write_bytes(uri, encode_table(make_boxes(), BOXES_SCHEMA, PROVENANCE, counts="{}"))
-    assert read_notes(uri) == {
+    notes = dict(read_notes(uri))
+    assert len(notes.pop("rows")) == 32
+    assert notes == {
         "schema_version": "1", "fingerprint": "0123456789abcdef", "generation": "7", "counts": "{}",
     }  # fmt: skip
+
+
+def test_the_metadata_hold_a_digest_of_the_rows_alone(store_root):
+    def digest(generation, *rows):
+        provenance = replace(PROVENANCE, generation=generation)
+        data = encode_table(make_boxes(*rows), BOXES_SCHEMA, provenance)
+        return decode_notes("x", data)["rows"]
+
+    assert digest(1, BOX) == digest(2, BOX)
+    assert digest(1, BOX) != digest(1, BOX | {"score": 0.25})
+    assert digest(1, BOX) != digest(1)
 
 
 def test_a_table_is_read_as_it_was_written(store_root):

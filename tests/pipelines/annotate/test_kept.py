@@ -284,7 +284,8 @@ def test_an_image_that_is_kept_and_has_no_row_is_never_lost_in_silence(tmp_path,
     receipt = storage.join_uri(config.output, "images", slice_name(0))
     others = read_file(receipt).slice(1)
     provenance = Provenance(fingerprint=stages.fingerprint, generation=0)
-    storage.write_bytes(receipt, encode_table(others, IMAGES_SCHEMA, provenance))
+    notes = {name: read_notes(receipt)[name] for name in ("counts", "tables")}
+    storage.write_bytes(receipt, encode_table(others, IMAGES_SCHEMA, provenance, **notes))
     with pytest.raises(StorageError, match="rows of 2 of the 3 images"):
         finish_without_ray(config, stages)
 
