@@ -1,7 +1,8 @@
 """A bucket that changes, runs that are killed, updates and retries: against a model of plain dicts.
 
-The program is the real `annotate` but for Ray and the network's arithmetic; time stands still for
-the disk (nothing is synced), and a kill is an exception that nothing catches, at any write.
+The program is the real `annotate` but for Ray and the arithmetic of the network; time stands still
+for the disk (nothing is synced), and a kill is an exception that nothing catches, at any write. What
+any process has put may be put once more at any later moment: by one that had been paused.
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
-from PIL import Image
 
 from pipelines import lease, storage
 from pipelines.annotate import run, run_file
@@ -28,11 +27,14 @@ from pipelines.compact import CompactConfig, compact
 from pipelines.errors import ImageError, ImageReason, InputError
 from pipelines.manifest import open_manifest
 from pipelines.receipts import find_committed
+from pipelines.storage import OvertakenError
 from pipelines.update import Changes
 from tests import builders
 from tests.builders import list_all, make_config, read_rows
 from tests.pipelines.annotate.fake_model import FakeModel, predict_one
 from tests.pipelines.annotate.plain_engine import install_plain_engine
+from tests.pipelines.annotate.update_model import Bucket, Model, draw_pixels
+from tests.pipelines.annotate.zombies import Zombies
 
 SLICE_SIZE = 3
 NAMES = [f"{letter}.png" for letter in "abcdefghijklmno"]
@@ -43,106 +45,12 @@ class Killed(BaseException):
     """The process ended here: nothing may catch it, and nothing that follows may reach the disk."""
 
 
-def draw_pixels(version):
-    """A picture of its own for each version of an image."""
-    return np.random.default_rng(version).integers(0, 256, (6, 8, 3)).astype(np.uint8)
-
-
-class Bucket:
-    """The images: names and versions; a version is a number, negative for bytes that are no image.
-
-    Size and modification time, which tell versions apart, follow from the number.
-    """
-
-    def __init__(self, folder):
-        self.folder = folder
-        self.versions = {}
-        self.unreachable = set()
-        self._last = 0
-
-    def put(self, name, *, is_image=True):
-        self._last += 1
-        version = self._last if is_image else -self._last
-        path = Path(self.folder, name)
-        path.parent.mkdir(exist_ok=True)
-        if is_image:
-            Image.fromarray(draw_pixels(version)).save(path)
-        else:
-            path.write_bytes(b"no image")
-        os.utime(path, ns=(0, self._last * 10**9))
-        self.versions[name] = version
-
-    def remove(self, name):
-        Path(self.folder, name).unlink()
-        del self.versions[name]
-
-
-class Model:
-    """What the tables must hold."""
-
-    def __init__(self, bucket):
-        self.bucket = bucket
-        self.listed = {}
-        """Versions of the images as the manifest has them."""
-        self.todo = set()
-        """Images of the newest generation that no receipt has yet."""
-        self.rows = {}
-        """For each image with a row: its version if it is ok, else the reason."""
-        self.slices = {}
-        self.is_started = False
-
-    def outcome(self, name):
-        """What reading an image gives now."""
-        version = self.bucket.versions.get(name)
-        if name in self.bucket.unreachable:
-            return "unavailable"
-        if version is None:
-            return "not_found"
-        if version != self.listed[name]:
-            return "changed"
-        return version if version > 0 else "not_an_image"
-
-    def plan(self, *, update, retry_failed):
-        """What a generation that is begun now has to do: versions, images, and the report of it."""
-        now = self.bucket.versions
-        failed = {name for name, found in self.rows.items() if isinstance(found, str)}
-        compared = now.keys() & (self.listed.keys() if update else failed if retry_failed else ())
-        added = now.keys() - self.listed.keys() if update else set()
-        gone = self.listed.keys() - now.keys() if update else set()
-        changed = {name for name in compared if now[name] != self.listed[name]}
-        retried = failed - gone - changed if retry_failed else set()
-        listed = {name: version for name, version in self.listed.items() if name not in gone}
-        listed |= {name: now[name] for name in added | changed}
-        changes = Changes(
-            added=len(added), changed=len(changed), vanished=len(gone), retried=len(retried)
-        )
-        return listed, added | changed | retried, changes
-
-    def begin_first(self):
-        self.is_started = True
-        self.listed = dict(self.bucket.versions)
-        self.todo = set(self.listed)
-
-    def begin_next(self, *, update, retry_failed):
-        self.listed, self.todo, _ = self.plan(update=update, retry_failed=retry_failed)
-
-    def commit(self, number, names, outcomes):
-        """A receipt stands: its slice has the rows of these images, and of no other."""
-        for name in [name for name, slice_of in self.slices.items() if slice_of == number]:
-            if name not in names:
-                del self.slices[name], self.rows[name]
-        for name in names:
-            assert self.slices.setdefault(name, number) == number
-            if name in self.todo:
-                self.rows[name] = outcomes[name]
-        self.todo -= names
-
-
 class Invocation:
     """One command under observation: what it reads and puts, until it is killed."""
 
-    def __init__(self, model, patch, *, config, kill_at, after):
+    def __init__(self, model, patch, *, config, kill_at, after, zombies, zombie):
         self.model, self.config = model, config
+        self.zombies, self.zombie = zombies, zombie
         self.left, self.after = kill_at, after
         self.is_dead = False
         self.outcomes = {}
@@ -168,7 +76,7 @@ class Invocation:
         names = [Path(info.uri).name for info in objects]
         # No image is read twice in a generation, and none of a committed slice.
         assert not self.outcomes.keys() & set(names)
-        assert set(names) <= self.model.todo, "an image was read that has its row"
+        assert set(names) <= self.model.may_read(), "an image was read that has its row"
         self.outcomes |= {name: self.model.outcome(name) for name in names}
         answers = self._real["read_objects"](objects, **options)
         lost = ImageError(ImageReason.UNAVAILABLE, "the store did not answer")
@@ -183,6 +91,7 @@ class Invocation:
         if uri.endswith(lease.LEASE_FILE):
             # The heartbeat's own thread writes it: when, is left to chance.
             return None if self.is_dead else write()
+        self._let_zombie_put(uri)
         self.left -= 1
         if self.left == 0 and not self.after:
             self._die()
@@ -191,6 +100,16 @@ class Invocation:
         if self.left == 0:
             self._die()
         return answer
+
+    def _let_zombie_put(self, uri):
+        """An old process puts an object while this command is about to put one of a slice."""
+        is_begun = self.changes is not None or not (self.config.update or self.config.retry_failed)
+        if self.zombie is None or not is_begun or Path(uri).suffix != ".parquet":
+            return
+        which, left = self.zombie
+        self.zombie = (which, left - 1) if left else None
+        if not left:
+            self.zombies.put(self.model, which, self._real["write_bytes"])
 
     def _die(self):
         self.is_dead = True
@@ -206,7 +125,10 @@ class Invocation:
             self.changes = self.model.plan(**asked)[-1]
             self.model.begin_next(**asked)
             self.outcomes = {}
-        elif path.parent.name == "images":
+        elif path.parent.name != "images":
+            self.zombies.note(uri, data)
+        else:
+            self.zombies.note(uri, data)
             images = pq.read_table(pa.BufferReader(data))["image"].to_pylist()
             number = int(path.stem.removeprefix("slice-"))
             self.model.commit(number, {Path(image).name for image in images}, self.outcomes)
@@ -240,6 +162,7 @@ class UpdateMachine(RuleBasedStateMachine):
         self.config = make_config(self.folder.name, self.checkpoint, slice_size=SLICE_SIZE)
         self.bucket = Bucket(self.config.images)
         self.model = Model(self.bucket)
+        self.zombies = Zombies(self.config.output)
         for name in NAMES[::3]:
             self.bucket.put(name)
 
@@ -253,9 +176,13 @@ class UpdateMachine(RuleBasedStateMachine):
         asked=flags,
         kill=st.none() | st.tuples(st.integers(1, 14), st.booleans()),
         copy=st.none() | st.integers(0, 4),
+        zombie=st.none() | st.tuples(st.integers(0, 40), st.integers(0, 5)),
+        is_early=st.booleans(),
     )
-    def change_and_run(self, steps, asked, kill, copy):
+    def change_and_run(self, steps, asked, kill, copy, zombie, is_early):
         """Images come, change, break and go; then a command ends well, or is killed at a write.
+
+        A process that was paused puts an old object once more, before the command or during it.
 
         Then the run may be copied, by a command that may have been killed at a write before.
         """
@@ -269,7 +196,10 @@ class UpdateMachine(RuleBasedStateMachine):
             else:
                 self._remove(sorted(self.bucket.versions)[:SLICE_SIZE])
         kill_at, after = kill or (0, False)
-        self._invoke(*asked, kill_at=kill_at, after=after)
+        if is_early and zombie is not None:
+            self.zombies.put(self.model, zombie[0], storage.write_bytes)
+            zombie = None
+        self._invoke(*asked, kill_at=kill_at, after=after, zombie=zombie)
         if copy is not None:
             self._copy(kill_at=copy)
 
@@ -302,17 +232,30 @@ class UpdateMachine(RuleBasedStateMachine):
             if name in self.bucket.versions and len(self.bucket.versions) > 1:
                 self.bucket.remove(name)
 
-    def _invoke(self, update, retry_failed, *, kill_at, after):
+    def _invoke(self, update, retry_failed, *, kill_at, after, zombie):
         config = replace(self.config, update=update, retry_failed=retry_failed)
         with pytest.MonkeyPatch.context() as patch:
-            invocation = Invocation(self.model, patch, config=config, kill_at=kill_at, after=after)
+            invocation = Invocation(
+                self.model,
+                patch,
+                config=config,
+                kill_at=kill_at,
+                after=after,
+                zombies=self.zombies,
+                zombie=zombie,
+            )
+            puts = self.zombies.puts
             try:
                 report = run.annotate(config)
             except Killed:
                 self._check_tables_are_whole()
+            except OvertakenError:
+                assert self.zombies.puts > puts
             else:
-                self._check_report(report, invocation)
-                self._check_finished()
+                if self.zombies.puts == puts:
+                    self._check_report(report, invocation)
+                    self._check_finished()
+                    self.model.hit.clear()
 
     def _check_report(self, report, invocation):
         found = self.model.rows.values()
@@ -372,6 +315,8 @@ class UpdateMachine(RuleBasedStateMachine):
 
     def _check_tables_are_whole(self):
         """Also after a kill no image stands twice in a table."""
+        if self.model.hit:
+            return
         for table, keys in (("images", ["image"]), ("boxes", ["image", "box"])):
             if storage.list_names(storage.join_uri(self.config.output, table)):
                 rows = [tuple(row.values()) for row in _select(self.config.output, table, keys)]
