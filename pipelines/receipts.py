@@ -222,21 +222,26 @@ def count_rows(output: str, slices: Iterable[int]) -> dict[int, RowCounts]:
         return dict(zip(numbers, readers.map(read, numbers), strict=True))
 
 
-def list_failed(output: str, counts: Mapping[int, RowCounts]) -> dict[int, set[str]]:
+def list_failed(
+    output: str, counts: Mapping[int, RowCounts], reason: str | None = None
+) -> dict[int, set[str]]:
     """Name the failed images.
 
     Args:
         output: The run.
         counts: Of every committed slice.
+        reason: Only images that failed for it; None for any.
 
     Returns:
         URIs by slice; slices without any are left out.
     """
-    numbers = [number for number, of in counts.items() if of.failed]
+    numbers = [n for n, of in counts.items() if (of.errors[reason] if reason else of.failed)]
 
     def read(number: int) -> set[str]:
-        images = read_table(_uri(output, IMAGES, number)).select(["image", "status"]).to_pylist()
-        return {row["image"] for row in images if row["status"] == "error"}
+        columns = ["image", "status", "error_type"]
+        rows = read_table(_uri(output, IMAGES, number)).select(columns).to_pylist()
+        failed = (row for row in rows if row["status"] == "error")
+        return {row["image"] for row in failed if reason in {None, row["error_type"]}}
 
     with ThreadPoolExecutor(_READERS) as readers:
         return dict(zip(numbers, readers.map(read, numbers), strict=True))

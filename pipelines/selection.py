@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from types import MappingProxyType
 
@@ -26,6 +26,35 @@ LIST_SUFFIXES = (".txt", ".parquet")
 _LIST_BATCH_ROWS = 65_536
 
 
+_MOST_NAMED = 5
+"""Of what is refused for the same reason; the rest is counted."""
+
+
+@dataclass(slots=True)
+class _Refused:
+    """What a selection met that cannot be done: all of it is told at once, not one at a time."""
+
+    kind: str
+    """What is wrong with them, in words."""
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+    reason: str = ""
+
+    def add(self, name: str, reason: str = "") -> None:
+        """Count one more."""
+        self.count += 1
+        self.reason = self.reason or reason
+        if len(self.first) < _MOST_NAMED:
+            self.first.append(name)
+
+    def describe(self) -> str:
+        """Name the first ones, and the reason of the very first."""
+        more = self.count - len(self.first)
+        names = ", ".join(self.first) + (f" and {more:,} more" if more else "")
+        reason = f" ({self.reason})" if self.reason else ""
+        return f"{self.kind}, {self.count:,} in all: {names}{reason}"
+
+
 @dataclass(slots=True)
 class SelectionCounts:
     """What a selection met; complete once its iterator has ended."""
@@ -37,6 +66,18 @@ class SelectionCounts:
     """Tars among the skipped objects."""
 
 
+def is_list(images: str) -> bool:
+    """Say whether a list of URIs is named.
+
+    Args:
+        images: As the user named them.
+
+    Returns:
+        Whether it is.
+    """
+    return images.lower().endswith(LIST_SUFFIXES)
+
+
 def select_images(
     images: str,
     *,
@@ -44,8 +85,9 @@ def select_images(
     suffixes: Sequence[str],
     counts: SelectionCounts,
     known_tars: Mapping[str, str] = MappingProxyType({}),
+    limit: int | None = None,
 ) -> Iterator[ObjectInfo]:
-    """Stream the images of a run.
+    """Stream the images of a run; what is wrong with tars and lists is told at the end, at once.
 
     Args:
         images: A folder, a glob, a list of URIs, or a tar; resolved.
@@ -53,17 +95,37 @@ def select_images(
         suffixes: Endings of images' names, matched in any case. A list is taken as it is.
         counts: Counts what is left out.
         known_tars: Etags by URI. A tar of that version is given itself, in place of its images.
+        limit: Most images, what follows is not looked at; None for all.
 
     Yields:
         Images, in the store's order or the list's; those of a tar in the tar's.
 
     Raises:
         InputError: If the bucket, folder, list or tar is missing, the list holds a URI twice, the
-            images lie inside the output, or a tar is damaged.
+            images lie inside the output, or a tar is damaged or cut off.
     """
+    tars = _Refused("tars that cannot be read to their end, for none is left out in silence")
+    twins = _Refused(f"list {images}: entries that name what stands in it before")
+    refused = (tars, twins)
+    found = _select(images, output, suffixes, counts, known_tars, refused)
+    yield from itertools.islice(found, limit)
+    told = "; ".join(of.describe() for of in refused if of.count)
+    if told:
+        raise InputError(f"{told}; mend them, or name the others in a list")
+
+
+def _select(
+    images: str,
+    output: str,
+    suffixes: Sequence[str],
+    counts: SelectionCounts,
+    known_tars: Mapping[str, str],
+    refused: tuple[_Refused, _Refused],
+) -> Iterator[ObjectInfo]:
+    damaged, twins = refused
     endings = tuple(suffix.lower() for suffix in suffixes)
-    if images.lower().endswith(LIST_SUFFIXES):
-        yield from _open_tars(_read_list(images), endings, counts, known_tars)
+    if is_list(images):
+        yield from _open_tars(_read_list(images, twins), endings, counts, known_tars, damaged)
         return
     inside_output = output.rstrip("/") + "/"
     if (images.rstrip("/") + "/").startswith(inside_output):
@@ -76,7 +138,7 @@ def select_images(
         refuse_compressed(images)
         # One tar needs no listing, which https has none of.
         tars = outside if is_glob else [ObjectInfo(uri=images)]
-        yield from _open_tars(tars, endings, counts, known_tars)
+        yield from _open_tars(tars, endings, counts, known_tars, damaged)
         return
     for info in outside:
         if info.is_folder_key or not info.uri.lower().endswith(endings):
@@ -91,6 +153,7 @@ def _open_tars(
     endings: tuple[str, ...],
     counts: SelectionCounts,
     known_tars: Mapping[str, str],
+    damaged: _Refused,
 ) -> Iterator[ObjectInfo]:
     """Give the images of tars in place of these."""
     for are_tars, group in itertools.groupby(found, key=lambda info: is_tar(info.uri)):
@@ -102,7 +165,10 @@ def _open_tars(
             for info in group
         )
         for tar in read_ahead(tars):
-            yield from tar
+            try:
+                yield from tar
+            except InputError as error:
+                damaged.add(tar.uri, str(error))
             counts.skipped += tar.skipped
 
 
@@ -120,9 +186,9 @@ def _is_folder(uri: str) -> bool:
         return False
 
 
-def _read_list(uri: str) -> Iterator[ObjectInfo]:
+def _read_list(uri: str, twins: _Refused) -> Iterator[ObjectInfo]:
     seen: set[int] = set()
-    for number, info in enumerate(_list_entries(uri), start=1):
+    for number, info in _list_entries(uri):
         if "?" in info.uri and not storage.is_local(info.uri):
             raise InputError(f"list {uri}, entry {number}: has a query string; give plain URIs")
         if storage.is_local(info.uri) and not storage.is_local(uri):
@@ -138,12 +204,19 @@ def _read_list(uri: str) -> Iterator[ObjectInfo]:
         # 64-bit hashes take less room than the texts.
         mark = hash(info.uri)
         if mark in seen:
-            raise InputError(f"list {uri}, entry {number}: {info.uri} stands there twice")
+            twins.add(f"entry {number} ({info.uri})")
+            continue
         seen.add(mark)
-        yield info
+        # A tar is opened, so that what a list says of its version is not needed, and may be old.
+        yield ObjectInfo(uri=info.uri) if is_tar(info.uri) else info
 
 
-def _list_entries(uri: str) -> Iterator[ObjectInfo]:
+def _list_entries(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
+    """The entries of a list by the number of their line or row, from 1.
+
+    Raises:
+        InputError: If it cannot be read, or is none.
+    """
     try:
         if PurePosixPath(uri).suffix.lower() == ".parquet":
             yield from _parquet_entries(uri)
@@ -155,22 +228,32 @@ def _list_entries(uri: str) -> Iterator[ObjectInfo]:
         raise InputError(f"list {uri}: not UTF-8 text ({error}); give one URI a line") from None
     except pa.ArrowInvalid as error:
         raise InputError(f"list {uri}: not a Parquet file ({error}); write it anew") from None
-    for line in io.StringIO(text):
+    for number, line in enumerate(io.StringIO(text), start=1):
         if entry := line.strip():
-            yield ObjectInfo(uri=storage.resolve_uri(entry))
+            yield number, ObjectInfo(uri=storage.resolve_uri(entry))
 
 
-def _parquet_entries(uri: str) -> Iterator[ObjectInfo]:
+def _parquet_entries(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
     with storage.open_range_reader(uri) as file:
         table = pq.ParquetFile(file)
         names = table.schema_arrow.names
         if "image" not in names:
             raise InputError(f"list {uri}: columns {', '.join(names)}; expected one named image")
         known = [name for name in ("image", "size", "etag") if name in names]
-        for batch in table.iter_batches(_LIST_BATCH_ROWS, columns=known):
-            for row in batch.to_pylist():
-                yield ObjectInfo(
-                    uri=storage.resolve_uri(row["image"]),
+        batches = table.iter_batches(_LIST_BATCH_ROWS, columns=known)
+        rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+        for number, row in enumerate(rows, start=1):
+            name = row["image"]
+            if not isinstance(name, str):
+                raise InputError(
+                    f"list {uri}, entry {number}: the column image holds {name!r}, expected a URI; "
+                    "leave the row out, or name an object"
+                )
+            yield (
+                number,
+                ObjectInfo(
+                    uri=storage.resolve_uri(name),
                     size=row.get("size") or 0,
                     etag=row.get("etag") or "",
-                )
+                ),
+            )

@@ -108,12 +108,20 @@ class TarIndex:
         self._suffixes = suffixes
         self._known_etag = known_etag
         self._found: deque[ObjectInfo] = deque()
+        self._damage: InputError | None = None
         self._rest = self._find_images()
+
+    @property
+    def uri(self) -> str:
+        """Of the tar."""
+        return self._tar.uri
 
     def __iter__(self) -> Iterator[ObjectInfo]:
         """Give the images; the tar itself alone, if it is of the known version."""
         while self._found:
             yield self._found.popleft()
+        if self._damage is not None:
+            raise self._damage
         yield from self._rest
 
     def find_ahead(self, stop: threading.Event) -> None:
@@ -122,10 +130,14 @@ class TarIndex:
         Args:
             stop: Nobody wants them any more.
         """
-        for info in itertools.islice(self._rest, _IMAGES_AHEAD):
-            self._found.append(info)
-            if stop.is_set():
-                return
+        try:
+            for info in itertools.islice(self._rest, _IMAGES_AHEAD):
+                self._found.append(info)
+                if stop.is_set():
+                    return
+        except InputError as error:
+            # To be raised in its turn.
+            self._damage = error
 
     def close(self) -> None:
         """Close the tar, whose images are not asked for any more."""
@@ -215,7 +227,8 @@ def iter_members(file: BinaryIO, uri: str) -> Iterator[tarfile.TarInfo]:
         Every member, of any type. The last one may go beyond the end of the tar.
 
     Raises:
-        InputError: If it is no tar, or has something else where a header should be.
+        InputError: If it is no tar, has something else where a header should be, or ends in the
+            middle.
     """
     end = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -230,14 +243,15 @@ def iter_members(file: BinaryIO, uri: str) -> Iterator[tarfile.TarInfo]:
     at = members = 0
     while at < end:
         file.seek(at)
-        if file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE):
+        # Its end may be cut off, too: nothing is lost with that.
+        if not any(file.read(tarfile.BLOCKSIZE)):
             return
         file.seek(at)
         try:
             member = tarfile.TarInfo.fromtarfile(tar)
         except _DAMAGE as error:
             if file.tell() >= end:
-                break
+                raise InputError(_describe_end(uri, members)) from None
             raise InputError(_describe_damage(uri, at, members, str(error))) from None
         # Python reads sizes below zero, and would go round for ever.
         if member.size < 0 or tar.offset <= at:
@@ -247,10 +261,14 @@ def iter_members(file: BinaryIO, uri: str) -> Iterator[tarfile.TarInfo]:
         at, members = tar.offset, members + 1
         # The size of a sparse file is not that of its bytes in the tar.
         if member.isreg() and not member.issparse() and member.offset_data + member.size > end:
-            break
-    else:
-        return
-    logger.warning("%s: ends in the middle, after %d members", uri, members)
+            raise InputError(_describe_end(uri, members))
+
+
+def _describe_end(uri: str, members: int) -> str:
+    return (
+        f"{uri}: ends in the middle, after {members} members; what follows is missing: write the "
+        "tar anew, or leave it out"
+    )
 
 
 def _describe_damage(uri: str, at: int, members: int, reason: str) -> str:

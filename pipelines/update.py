@@ -3,7 +3,8 @@
 The old listing is held as digests of names and versions, 33 bytes an image, and the new one is
 streamed, so that memory is bounded whatever the names. An image listed without size and etag counts
 as unchanged, for nothing tells that it is not. A tar that has not changed is one entry of the new
-listing: its members are those that the manifest has of it.
+listing: its members are those that the manifest has of it. What a list of URIs says of a version is
+a hint, for it may be older than the objects: where it tells of a change, the store itself is asked.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -19,8 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipelines import storage
-from pipelines.errors import PipelineError
+from pipelines.lookup import look_up_members, look_up_objects
 from pipelines.manifest import (
     GenerationCounts,
     Manifest,
@@ -37,8 +36,6 @@ _CHUNK: Final = 65_536
 """Images of the new listing that are compared at once."""
 _NAME_WORDS: Final = 2
 _WORD_BYTES: Final = 8
-_STATS: Final = 16
-"""Objects looked up at a time (assumed: hides an object store's latency)."""
 _Number = TypeVar("_Number", bound=np.generic)
 _VERSION_COLUMNS: Final[dict[str, pa.DataType]] = {
     "place": pa.int64(),
@@ -76,12 +73,13 @@ class _KnownTars:
         """The tars of some images, by number; -1 for whole objects."""
         found = np.full(len(table), -1, dtype=np.int32)
         members = np.flatnonzero(table["offset"].is_valid())
-        images, etags = (_list(table.take(members), name) for name in ("image", "etag"))
-        for at, image, etag in zip(members, images, etags, strict=True):
+        columns = (_list(table.take(members), name) for name in ("image", "etag", "mtime"))
+        for at, image, etag, mtime in zip(members, *columns, strict=True):
             tar = ObjectInfo(uri=image, offset=0).object_uri
             found[at] = self.numbers.setdefault(tar, len(self.numbers))
-            # Of members of two versions one has changed, whatever the tar is now.
-            if self.etags.setdefault(tar, etag) != etag:
+            # Of members of two versions one has changed, whatever the tar is now; and of a member
+            # that was looked up alone nobody knows what else is in that version.
+            if self.etags.setdefault(tar, etag) != etag or not mtime:
                 self.etags[tar] = ""
         return found
 
@@ -90,7 +88,13 @@ class Comparison:
     """The images of a run's manifest, compared with a new listing or with the store."""
 
     def __init__(
-        self, manifest: Manifest, failed: Mapping[int, set[str]], slices: Iterable[int] | None
+        self,
+        manifest: Manifest,
+        failed: Mapping[int, set[str]],
+        slices: Iterable[int] | None,
+        *,
+        is_list: bool = False,
+        doubted: Iterable[str] = (),
     ) -> None:
         """Read the manifest.
 
@@ -98,9 +102,14 @@ class Comparison:
             manifest: Of the run, as it stands.
             failed: Names of the failed images that are to be done again, by slice.
             slices: Numbers of those that may change; None for all, as a listing needs.
+            is_list: Whether the listing is a list of URIs and not the store's own.
+            doubted: Images of which the store is asked whatever the listing says: they were not
+                as the manifest has them when they were read.
         """
         self.manifest = manifest
         self._failed = failed
+        self._is_list = is_list
+        self._doubted = doubted
         self._tars = _KnownTars()
         names, versions = [np.zeros((0, _NAME_WORDS), np.uint64)], [np.zeros(0, np.uint64)]
         numbers, tars = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
@@ -147,10 +156,24 @@ class Comparison:
             self._seen[places[known]] = True
             # Against an unknown version nothing has changed.
             compared = known[self._versions[places[known]] != 0]
-            self._remember(places[compared], [chunk[at] for at in compared])
+            listed = [chunk[at] for at in compared]
+            self._remember(places[compared], self._ask(places[compared], listed))
             self._added += len(chunk) - len(known)
             yield from (chunk[at] for at in np.flatnonzero(places < 0))
         self._seen |= np.isin(self._tar_numbers, np.array(sorted(unchanged), dtype=np.int32))
+        failed = self._failed.values() if self._is_list else ()
+        self._look_up({*self._doubted, *itertools.chain.from_iterable(failed)})
+
+    def _ask(self, places: NDArray[np.int64], listed: list[ObjectInfo]) -> list[ObjectInfo]:
+        """Ask the store for the versions of images that are others in a list than they were."""
+        if not self._is_list:
+            return listed
+        versions = _digest_infos(listed)
+        is_other = (versions != self._versions[places]) & (versions != 0)
+        # The index of a tar is of the store.
+        names = [listed[at].uri for at in np.flatnonzero(is_other) if listed[at].offset is None]
+        found = {info.uri: info for info in look_up_objects(names)}
+        return [found.get(info.uri, info) for info in listed]
 
     def _take_tars(self, images: Iterable[ObjectInfo], unchanged: set[int]) -> Iterator[ObjectInfo]:
         """Note the tars that have not changed, and pass on all else."""
@@ -164,14 +187,23 @@ class Comparison:
     def take_store(self) -> None:
         """Look up the failed images alone; all others count as unchanged.
 
-        Members of a tar that has changed are left to the next update, with all others of it.
+        The other members of a tar that has changed are left to the next update.
         """
         self._seen[:] = True
-        failed = sorted(itertools.chain.from_iterable(self._failed.values()))
-        is_member = self._tar_numbers[self._find(failed)] >= 0
-        names = list(itertools.compress(failed, ~is_member))
-        with ThreadPoolExecutor(_STATS) as threads:
-            found = [info for info in threads.map(_look_up, names) if info is not None]
+        self._look_up(set(itertools.chain.from_iterable(self._failed.values())))
+
+    def _look_up(self, wanted: Set[str]) -> None:
+        """Ask the store for the versions of images, but of those that are known to have changed."""
+        names = sorted(wanted)
+        places = self._find(names)
+        newer = [table["place"].to_numpy() for table in self._found]
+        is_open = (
+            (places >= 0) & self._seen[places] & ~np.isin(places, np.concatenate([[], *newer]))
+        )
+        is_member = self._tar_numbers[places] >= 0
+        objects = itertools.compress(names, is_open & ~is_member)
+        members = itertools.compress(names, is_open & is_member)
+        found = [*look_up_objects(objects), *look_up_members(members, self.tars)]
         self._remember(self._find([info.uri for info in found]), found)
 
     def touched_slices(self) -> Iterator[tuple[int, list[ManifestEntry]]]:
@@ -224,7 +256,7 @@ class Comparison:
         """Keep new versions, as Arrow: ten million Python objects would take four gigabytes."""
         sizes, etags = [info.size for info in infos], [info.etag for info in infos]
         offsets = [info.offset for info in infos]
-        versions = _digest_versions(sizes, etags, offsets)
+        versions = _digest_infos(infos)
         is_newer = (versions != self._versions[places]) & (versions != 0)
         mtimes = [info.mtime for info in infos]
         table = pa.Table.from_pydict(
@@ -323,14 +355,6 @@ def write_update(
     return comparison.count()
 
 
-def _look_up(uri: str) -> ObjectInfo | None:
-    """One image as it is now; None if it is not there or cannot be asked for: reading says why."""
-    try:
-        return next((info for info in storage.iter_objects(uri) if info.uri == uri), None)
-    except PipelineError:
-        return None
-
-
 def _join(pieces: list[NDArray[_Number]]) -> NDArray[_Number]:
     """Join arrays; the pieces are emptied, for they are as large as the whole."""
     joined = np.concatenate(pieces)
@@ -349,6 +373,11 @@ def _digest_names(names: Sequence[str]) -> NDArray[np.uint64]:
         for name in names
     )
     return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, _NAME_WORDS)
+
+
+def _digest_infos(infos: Sequence[ObjectInfo]) -> NDArray[np.uint64]:
+    sizes, etags = [info.size for info in infos], [info.etag for info in infos]
+    return _digest_versions(sizes, etags, [info.offset for info in infos])
 
 
 def _digest_versions(

@@ -17,6 +17,7 @@ from pipelines import receipts, storage, tables
 from pipelines.errors import StorageError
 from pipelines.manifest import ManifestEntry, SlicePlace
 from pipelines.receipts import KEPT_NOTE, Receipt
+from pipelines.storage import OvertakenError, describe_overtaken
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class KeptRows:
         uri, data = self._load(tables.IMAGES)
         self._receipt = Receipt(tables.decode_notes(uri, data))
         if self._receipt.rows != expected:
-            raise storage.OvertakenError(uri)
+            raise OvertakenError(describe_overtaken(uri))
         self._old_images = self._select(uri, data)
         if len(self._old_images) != len(self._images):
             raise StorageError(
@@ -115,7 +116,7 @@ class KeptRows:
     def _read(self, name: str) -> pa.Table:
         uri, data = self._load(name)
         if not self._receipt.owns(name, tables.decode_notes(uri, data), ahead=True):
-            raise storage.OvertakenError(uri)
+            raise OvertakenError(describe_overtaken(uri))
         return self._select(uri, data)
 
     def _load(self, name: str) -> tuple[str, bytes]:

@@ -7,13 +7,13 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
 from pipelines import receipts, storage
 from pipelines.annotate.config import AnnotateConfig
-from pipelines.errors import InputError, PipelineError
+from pipelines.errors import ImageReason, InputError, PipelineError
 from pipelines.manifest import (
     GenerationCounts,
     Manifest,
@@ -24,7 +24,7 @@ from pipelines.manifest import (
     write_generation,
 )
 from pipelines.receipts import RowCounts
-from pipelines.selection import SelectionCounts, select_images
+from pipelines.selection import SelectionCounts, is_list, select_images
 from pipelines.storage import ObjectInfo
 from pipelines.update import Changes, Comparison, write_update
 
@@ -65,8 +65,9 @@ def list_images(
         counts=counts,
         # A limit counts members.
         known_tars=known_tars if config.limit is None else {},
+        limit=config.limit,
     )
-    return Listing(images=islice(found, config.limit), counts=counts)
+    return Listing(images=found, counts=counts)
 
 
 def peek_images(
@@ -176,7 +177,15 @@ def write_next_generation(
         InputError: If no image is there any more.
     """
     failed = receipts.list_failed(manifest.output, counts) if config.retry_failed else {}
-    comparison = Comparison(manifest, failed, None if config.update else sorted(failed))
+    changed = receipts.list_failed(manifest.output, counts, ImageReason.CHANGED)
+    comparison = Comparison(
+        manifest,
+        failed,
+        None if config.update else sorted(failed),
+        is_list=is_list(config.images),
+        # Of a list the versions may be older than the objects, and stay so.
+        doubted=set(chain.from_iterable(changed.values())) if config.update else (),
+    )
     # An empty listing is a bucket that is not mounted rather than one whose images are all gone.
     listing = peek_images(config, manifest.output, comparison.tars) if config.update else None
     changes = write_update(

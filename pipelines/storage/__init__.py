@@ -22,6 +22,7 @@ from pipelines.storage.objects import (
     OvertakenError,
     Seen,
     Store,
+    describe_overtaken,
 )
 from pipelines.storage.uris import (
     escape_surrogates,
@@ -42,6 +43,7 @@ __all__ = [
     "Seen",
     "create_bytes",
     "delete",
+    "describe_overtaken",
     "escape_surrogates",
     "exists",
     "find_object",

@@ -26,6 +26,7 @@ from pipelines.storage.objects import (
     ObjectInfo,
     OvertakenError,
     Seen,
+    describe_overtaken,
 )
 from pipelines.storage.ranges import check_range
 from pipelines.storage.uris import escape_surrogates, local_path
@@ -97,7 +98,7 @@ class LocalStore:
         with explained(uri), _finished_file(final, data, scratch) as temporary:
             if seen is not None and self._see(uri) != seen:
                 if not final.is_file() or final.read_bytes() != data:
-                    raise OvertakenError(uri)
+                    raise OvertakenError(describe_overtaken(uri))
                 return
             temporary.replace(final)
             _sync_folder(final.parent)

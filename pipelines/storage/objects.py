@@ -65,11 +65,20 @@ class Seen:
 class OvertakenError(StorageError):
     """Another object stands under a name than was seen there, so that nothing was put."""
 
-    def __init__(self, uri: str) -> None:
-        super().__init__(
-            f"{uri}: something else was put there since it was looked at; it was left as it is: "
-            "run the same command again"
-        )
+
+def describe_overtaken(uri: str) -> str:
+    """Say that a put was refused.
+
+    Args:
+        uri: the object.
+
+    Returns:
+        The message.
+    """
+    return (
+        f"{uri}: something else was put there since it was looked at; it was left as it is: run "
+        "the same command again"
+    )
 
 
 class CreateUnsupportedError(StorageError):

@@ -26,6 +26,7 @@ from pipelines.storage.objects import (
     ObjectInfo,
     OvertakenError,
     Seen,
+    describe_overtaken,
 )
 from pipelines.storage.ranges import check_range
 from pipelines.storage.retries import Retries
@@ -128,7 +129,7 @@ class RemoteStore:
             info = self.find_object(uri)
             if Seen(etag=None if info is None else info.etag) != seen:
                 if info is None or self.read(uri) != data:
-                    raise OvertakenError(uri)
+                    raise OvertakenError(describe_overtaken(uri))
                 return
         with explained(uri, self._errors):
             filesystem, path = self._locate(uri)

@@ -27,6 +27,7 @@ from pipelines.storage.objects import (
     ObjectInfo,
     OvertakenError,
     Seen,
+    describe_overtaken,
 )
 from pipelines.storage.ranges import check_range
 from pipelines.storage.s3_client import STORE_ERRORS, S3Client, connect
@@ -123,14 +124,14 @@ class S3Store:
                     raise
                 # An earlier try of this put may have come through without its answer.
                 if not await _holds(client, uri, data):
-                    raise OvertakenError(uri) from None
+                    raise OvertakenError(describe_overtaken(uri)) from None
 
         with explained(uri, STORE_ERRORS):
             try:
                 client.run(lambda: client.repeat(uri, put_once))
             except CreateUnsupportedError:
                 if _see(uri) != seen:
-                    raise OvertakenError(uri) from None
+                    raise OvertakenError(describe_overtaken(uri)) from None
                 client.run(lambda: client.repeat(uri, lambda: _put(client, uri, data)))
 
     def create(self, uri: str, data: bytes, *, scratch: str | None) -> bool:

@@ -12,7 +12,7 @@ from pipelines import storage
 from pipelines.errors import InputError
 from pipelines.images import IMAGE_SUFFIXES
 from pipelines.selection import SelectionCounts, select_images
-from tests.pipelines.tar_files import put_tar
+from tests.pipelines.tar_files import make_tar, put_tar
 
 
 def put(root, *names):
@@ -20,11 +20,11 @@ def put(root, *names):
         storage.write_bytes(storage.join_uri(root, name), b"any bytes")
 
 
-def select(images, *, output="/nowhere", suffixes=IMAGE_SUFFIXES):
+def select(images, *, output="/nowhere", suffixes=IMAGE_SUFFIXES, limit=None):
     """URIs of the images, and how many objects were skipped."""
     counts = SelectionCounts()
     found = select_images(
-        storage.resolve_uri(images), output=output, suffixes=suffixes, counts=counts
+        storage.resolve_uri(images), output=output, suffixes=suffixes, counts=counts, limit=limit
     )
     return [info.uri for info in found], counts.skipped
 
@@ -165,8 +165,25 @@ def test_local_entries_of_a_local_list_become_absolute(tmp_path, monkeypatch):
 def test_a_duplicate_in_a_list_is_refused_with_its_place(store_root):
     uri = put_list(store_root, "list.txt", "s3://b/x.jpg\ns3://b/y.jpg\nS3://b/x.jpg\n")
     message = refusal(uri)
-    assert "entry 3" in message
-    assert "s3://b/x.jpg stands there twice" in message
+    assert "entries that name what stands in it before, 1 in all: entry 3 (s3://b/x.jpg)" in message
+
+
+def test_all_duplicates_in_a_list_are_told_at_once_by_their_lines(store_root):
+    lines = ["s3://b/x.jpg", "", "s3://b/x.jpg", "s3://b/y.jpg", "  ", *["s3://b/y.jpg"] * 9]
+    message = refusal(put_list(store_root, "list.txt", "\n".join(lines)))
+    assert "10 in all: entry 3 (s3://b/x.jpg), entry 6 (s3://b/y.jpg), entry 7" in message
+    assert "and 5 more" in message
+
+
+@pytest.mark.parametrize("null", [None, 7])
+def test_a_row_of_a_parquet_list_without_a_uri_is_refused_with_its_place(store_root, null):
+    names = [None, None, None] if null is None else [null] * 3
+    names = ["s3://b/x.jpg", None] if null is None else names
+    message = refusal(put_list(store_root, "list.parquet", encode_parquet(image=names)))
+    assert (
+        f"list.parquet, entry {2 if null is None else 1}: the column image holds {null!r}"
+        in message
+    )
 
 
 @pytest.mark.parametrize("entry", ["s3://b/x.jpg?", "s3://b/x.jpg?hunter2"])
@@ -304,6 +321,28 @@ def test_a_tar_that_is_missing_or_none_is_refused(store_root):
     assert "no such object" in refusal(put_list(store_root, "list.txt", absent))
     put(store_root, "in/bad.tar")
     assert "not a tar" in refusal(storage.join_uri(store_root, "in", "*.tar"))
+
+
+def test_all_damaged_tars_are_told_at_once_and_none_is_left_out(store_root):
+    whole = make_tar([("a.jpg", b"1" * 600), ("b.jpg", b"2" * 600)])
+    damaged = bytearray(whole)
+    damaged[1536:1700] = b"x" * 164
+    contents = {"a": whole, "b": b"no tar", "c": whole[:2000], "d": bytes(damaged), "e": whole}
+    for name, data in contents.items():
+        storage.write_bytes(storage.join_uri(store_root, "in", f"{name}.tar"), data)
+    message = refusal(storage.join_uri(store_root, "in", "*.tar"))
+    bad = ", ".join(storage.join_uri(store_root, "in", f"{name}.tar") for name in "bcd")
+    assert (
+        f"tars that cannot be read to their end, for none is left out in silence, 3 in all: {bad}"
+        in message
+    )
+    assert "b.tar: not a tar" in message
+
+
+def test_a_damaged_tar_is_told_though_a_limit_ends_the_listing_behind_it(store_root):
+    put_tar(storage.join_uri(store_root, "in", "b.tar"), [("a.jpg", b"1"), ("b.jpg", b"2")])
+    put(store_root, "in/a.tar")
+    assert "a.tar: not a tar" in refusal(storage.join_uri(store_root, "in", "*.tar"), limit=1)
 
 
 def test_a_member_in_a_list_is_refused_and_a_key_with_a_hash_is_not(store_root):

@@ -14,7 +14,6 @@ import pytest
 from pipelines import storage, tables
 from pipelines.errors import StorageError
 from pipelines.tables import (
-    decode_notes,
     BOXES_SCHEMA,
     GUESSES_SCHEMA,
     IMAGES_SCHEMA,
@@ -23,6 +22,7 @@ from pipelines.tables import (
     TABLES,
     UPDATE_SCHEMA,
     Provenance,
+    decode_notes,
     encode_table,
     features_schema,
     read_notes,

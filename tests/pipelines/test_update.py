@@ -11,6 +11,7 @@ from pipelines import storage
 from pipelines.errors import PipelineError, StorageError
 from pipelines.manifest import ManifestSummary, open_manifest, read_summary
 from pipelines.storage import ObjectInfo
+from pipelines.tars import TarIndex
 from pipelines.update import Changes, Comparison, write_update
 from tests.builders import list_all
 from tests.pipelines.manifest.updates import (
@@ -24,6 +25,7 @@ from tests.pipelines.manifest.updates import (
     uris,
 )
 from tests.pipelines.manifest.written import CountedReads, WatchedWrites, part_uri, read_back
+from tests.pipelines.tar_files import put_tar
 
 
 def test_new_images_fill_new_slices_and_the_old_ones_stay(store_root):
@@ -128,7 +130,13 @@ def test_a_later_modification_alone_is_no_change(tmp_path):
 def make_members(*versions, tar="t.tar", size=10):
     """Members of a tar, in its order: `make_members("a1", "b1")`, name then the tar's version."""
     return [
-        ObjectInfo(uri=f"s3://b/{tar}#{text[0]}", size=size, etag=text[1:], offset=512 + 1024 * at)
+        ObjectInfo(
+            uri=f"s3://b/{tar}#{text[0]}",
+            size=size,
+            etag=text[1:],
+            mtime=1.0,
+            offset=512 + 1024 * at,
+        )
         for at, text in enumerate(versions)
     ]
 
@@ -164,14 +172,90 @@ def test_members_that_have_moved_have_changed_where_a_store_has_no_etags(tmp_pat
     assert look_again(str(tmp_path), make_members("b", "a")) == Changes(changed=2)
 
 
-def test_a_retry_does_not_look_up_members(tmp_path, monkeypatch):
-    (info,) = make_members("a1")
-    begin(str(tmp_path), [info, make_info("x")])
+def test_a_retry_looks_up_the_tar_of_failed_members_and_takes_their_new_places(tmp_path):
+    tar = str(tmp_path / "in" / "t.tar")
+    put_tar(tar, [("a.jpg", b"a"), ("b.jpg", b"bb"), ("c.jpg", b"ccc")])
+    listed = list(TarIndex(ObjectInfo(uri=tar), suffixes=(".jpg",)))
+    output = str(tmp_path / "out")
+    begin(output, listed)
+    failed = {0: {listed[1].uri, listed[2].uri}}
+    assert look_again(output, None, failed) == Changes(retried=2)
+    put_tar(tar, [("new.jpg", bytes(5000)), ("b.jpg", b"BBBB"), ("a.jpg", b"a")])
+    # Of the member that is gone, the read says why.
+    assert look_again(output, None, failed) == Changes(changed=1, retried=1)
+    now = list(TarIndex(ObjectInfo(uri=tar), suffixes=(".jpg",)))
+    taken = replace(now[1], mtime=0.0)
+    assert [entry.info for entry in read_back(output)[0]] == [listed[0], taken, listed[2]]
+
+
+def test_after_a_retry_of_all_members_of_a_tar_an_update_looks_for_others(tmp_path):
+    tar, output = str(tmp_path / "in" / "t.tar"), str(tmp_path / "out")
+    put_tar(tar, [("a.jpg", b"a")])
+    (info,) = TarIndex(ObjectInfo(uri=tar), suffixes=(".jpg",))
+    begin(output, [info])
+    put_tar(tar, [("a.jpg", b"b"), ("b.jpg", b"bb")])
+    assert look_again(output, None, {0: {info.uri}}) == Changes(changed=1)
+    comparison = compare(output)
+    assert comparison.tars == {tar: ""}
+    members = TarIndex(ObjectInfo(uri=tar), suffixes=(".jpg",))
+    assert look_again(output, members) == Changes(added=1)
+
+
+def test_a_retry_goes_on_where_a_tar_is_none_any_more(tmp_path, caplog):
+    tar = str(tmp_path / "in" / "t.tar")
+    put_tar(tar, [("a.jpg", b"a")])
+    (info,) = TarIndex(ObjectInfo(uri=tar), suffixes=(".jpg",))
+    output = str(tmp_path / "out")
+    begin(output, [info])
+    storage.write_bytes(tar, b"no tar" * 200)
+    assert look_again(output, None, {0: {info.uri}}) == Changes(retried=1)
+    assert "not a tar" in caplog.text
+
+
+def test_a_retry_looks_up_each_tar_once(tmp_path, monkeypatch):
+    members = make_members("a1", "b1")
+    begin(str(tmp_path), [*members, make_info("x")])
     asked = []
-    monkeypatch.setattr("pipelines.update._look_up", asked.append)
-    failed = {0: {info.uri, *uris("x")}}
-    assert look_again(str(tmp_path), None, failed) == Changes(retried=2)
-    assert asked == ["s3://b/x"]
+    monkeypatch.setattr("pipelines.lookup._look_up", asked.append)
+    failed = {0: {*(info.uri for info in members), *uris("x")}}
+    assert look_again(str(tmp_path), None, failed) == Changes(retried=3)
+    assert asked == ["s3://b/x", "s3://b/t.tar"]
+
+
+def list_with(infos, etag):
+    return [replace(info, etag=etag) for info in infos]
+
+
+def test_a_list_with_an_old_version_is_checked_with_the_store(store_root):
+    """Three updates in a row: what the list says never becomes true, and is found out once."""
+    output = storage.join_uri(store_root, "out")
+    infos = put_images(store_root, "ab")
+    stale = [replace(infos[0], etag="old"), infos[1]]
+    begin(output, stale)
+    first = look_again(output, stale, is_list=True, doubted={infos[0].uri})
+    assert first == Changes(changed=1)
+    assert [entry.info.etag for entry in read_back(output)[0]] == [info.etag for info in infos]
+    for _ in range(2):
+        assert look_again(output, stale, is_list=True) == Changes()
+    storage.write_bytes(infos[0].uri, b"written anew")
+    assert look_again(output, stale, is_list=True) == Changes(changed=1)
+    assert read_back(output)[0][0].info.size == 12
+
+
+def test_failed_images_of_a_list_are_retried_in_the_version_that_is_there(store_root):
+    output = storage.join_uri(store_root, "out")
+    infos = put_images(store_root, "ab")
+    begin(output, list_with(infos, "old"))
+    failed = {0: {infos[1].uri}}
+    found = look_again(output, list_with(infos, "old"), failed, is_list=True)
+    assert found == Changes(changed=1)
+    assert [entry.info.etag for entry in read_back(output)[0]] == ["old", infos[1].etag]
+
+
+def test_of_a_listing_of_the_store_nothing_is_looked_up(tmp_path, monkeypatch):
+    begin(str(tmp_path), make_listing("a1", "b1"))
+    monkeypatch.setattr("pipelines.lookup._look_up", lambda uri: 1 / 0)
+    assert look_again(str(tmp_path), make_listing("a2", "b1")) == Changes(changed=1)
 
 
 def test_a_whole_object_named_like_a_member_is_no_part_of_a_tar(tmp_path):
@@ -300,8 +384,13 @@ def test_a_retry_takes_an_image_of_which_nothing_was_known_as_it_is_now(store_ro
 
 @pytest.mark.parametrize("uri", ["https://127.0.0.1:9/a.jpg", "s3://no-such-bucket-here/a.jpg"])
 @pytest.mark.s3
-def test_a_retry_goes_on_where_a_store_cannot_be_asked(tmp_path, s3_bucket, uri):
-    """A server over https has no listing; of a bucket that is gone the read tells the reason."""
+def test_a_retry_goes_on_where_a_store_cannot_be_asked(tmp_path, s3_bucket, monkeypatch, uri):
+    """Of a server or a bucket that is gone the read tells the reason."""
+
+    def give_up(_, error):
+        raise error
+
+    monkeypatch.setattr("pipelines.storage.retries.Retries.pause_after", give_up)
     begin(str(tmp_path), [ObjectInfo(uri=uri, size=3, etag="e")])
     assert look_again(str(tmp_path), None, {0: {uri}}) == Changes(retried=1)
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import update
+from pipelines import lookup, update
 from pipelines.manifest import ManifestSummary, read_summary
 from pipelines.update import Changes
 from tests.builders import list_all
@@ -125,7 +125,7 @@ def play(output, first, steps):
         if step.is_retry_alone:
             expected = model.retry(step.listing, step.failing)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(update, "_look_up", {info.uri: info for info in infos}.get)
+                patch.setattr(lookup, "_look_up", {info.uri: info for info in infos}.get)
                 changes = look_again(output, None, failed)
         else:
             expected = model.update(step.listing, step.failing)

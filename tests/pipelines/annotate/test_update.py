@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from pipelines import storage
 from pipelines.annotate.run import annotate
 from pipelines.errors import InputError
 from pipelines.update import Changes
@@ -60,6 +63,22 @@ def test_an_update_that_finds_nothing_writes_no_generation(tmp_path, checkpoint)
         assert reads.names() == set()
     assert (report.changes, report.generation) == (Changes(), 0)
     assert [name for name in list_all(config.output) if not name.startswith("runs/")] == before
+
+
+def test_updates_over_a_list_whose_versions_are_old_come_to_an_end(tmp_path, checkpoint):
+    config = start_with_pictures(tmp_path, checkpoint)
+    infos = list(storage.iter_objects(config.images))
+    columns = {name: [getattr(info, name) for info in infos] for name in ("uri", "size", "etag")}
+    columns["etag"][1] = "of a version before"
+    listed = str(tmp_path / "list.parquet")
+    pq.write_table(pa.table({"image": columns.pop("uri")} | columns), listed)
+    config = replace(config, images=listed)
+    assert annotate(config).errors == {"changed": 1}
+    first = annotate(replace(config, update=True))
+    assert (first.changes, first.failed) == (Changes(changed=1), 0)
+    for _ in range(2):
+        report = annotate(replace(config, update=True))
+        assert (report.changes, report.failed, report.images_read) == (Changes(), 0, 0)
 
 
 def test_a_plain_command_after_an_update_looks_for_no_changes(tmp_path, checkpoint):

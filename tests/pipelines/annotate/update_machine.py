@@ -1,8 +1,8 @@
 """A bucket that changes, runs that are killed, updates and retries: against a model of plain dicts.
 
 The program is the real `annotate` but for Ray and the arithmetic of the network; time stands still
-for the disk (nothing is synced), and a kill is an exception that nothing catches, at any write. What
-any process has put may be put once more at any later moment: by one that had been paused.
+for the disk (nothing is synced), and a kill is an exception that nothing catches, at any write. All
+that any process has put may be put once more at any later moment: by one that had been paused.
 """
 
 from __future__ import annotations

@@ -33,8 +33,9 @@ def look_again(output, listing, failed=None, **options):
     settings = {"slice_size": SLICE_SIZE, "slice_bytes": 2**40, "check": lambda: None}
     failed = failed or {}
     slices = sorted(failed) if listing is None else None
+    asked = {name: options.pop(name) for name in ("is_list", "doubted") if name in options}
     return write_update(
-        Comparison(open_manifest(output), failed, slices),
+        Comparison(open_manifest(output), failed, slices, **asked),
         None if listing is None else iter(listing),
         **settings | {"count_skipped": lambda: 0} | options,
     )

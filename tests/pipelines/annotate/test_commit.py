@@ -1,0 +1,212 @@
+"""Can a process that was paused, or taken for dead, bring back rows that are older than others?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipelines import storage
+from pipelines.annotate import commit
+from pipelines.annotate.attempts import MOST_STARTS, Start, note_start
+from pipelines.annotate.stages import detect_slice, write_slice
+from pipelines.errors import PipelineError
+from pipelines.lease import Lease, LeaseLostError
+from pipelines.manifest import open_manifest
+from pipelines.receipts import find_committed
+from pipelines.storage import OvertakenError
+from pipelines.tables import slice_name
+from tests.builders import (
+    annotate_without_ray,
+    assert_same_rows,
+    do_slice,
+    encode_picture,
+    finish_without_ray,
+    list_all,
+    look_again,
+    make_config,
+    make_picture,
+    open_model,
+    read_numbered,
+    start_run,
+    write_pictures,
+)
+from tests.pipelines.drivers import SILENT, put_holder
+
+pytestmark = pytest.mark.usefixtures("fake_model")
+
+
+@pytest.fixture(params=["local", pytest.param("moto", marks=pytest.mark.s3)])
+def strict_root(request, tmp_path):
+    """Stores that decide at the put, or right before it, what it may replace."""
+    if request.param == "local":
+        return str(tmp_path)
+    return f"s3://{request.getfixturevalue('moto_bucket')}/run"
+
+
+def start(root, checkpoint, count=3):
+    write_pictures(storage.join_uri(root, "in"), count)
+    return make_config(root, checkpoint)
+
+
+def change(root, number):
+    uri = storage.join_uri(root, "in", f"photo-{number:03d}.jpg")
+    storage.write_bytes(uri, encode_picture(make_picture(100 + number)))
+
+
+def uri_of(config, table, number=0):
+    return storage.join_uri(config.output, table, slice_name(number))
+
+
+def contents(config):
+    return {name: storage.read_bytes(uri_of(config, name)) for name in ("boxes", "images")}
+
+
+def detect(config, stages):
+    return detect_slice(read_numbered(0, stages), open_model(config), stages)
+
+
+def pause_before_put(patch, which, meanwhile):
+    """Let a worker sleep between its look at the lease and its put; what happens meanwhile does."""
+    puts, write_bytes = iter(range(100)), storage.write_bytes
+
+    def sleep_then_write(uri, data, **options):
+        if next(puts) == which:
+            patch.setattr(storage, "write_bytes", write_bytes)
+            meanwhile()
+        write_bytes(uri, data, **options)
+
+    patch.setattr(storage, "write_bytes", sleep_then_write)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_worker_that_slept_through_a_run_and_an_update_changes_nothing(
+    strict_root, checkpoint, monkeypatch, which
+):
+    config = start(strict_root, checkpoint)
+    stages = start_run(config, config.output)
+    old = detect(config, stages)
+
+    def run_and_update():
+        do_slice(config, stages)
+        change(strict_root, 1)
+        look_again(config, config.output)
+        finish_without_ray(config, stages)
+        after.update(contents(config))
+
+    after = {}
+    with monkeypatch.context() as patch:
+        pause_before_put(patch, which, run_and_update)
+        write_slice(old, stages)
+    assert contents(config) == after
+
+
+def test_a_worker_that_slept_until_another_driver_came_puts_nothing(
+    strict_root, checkpoint, monkeypatch
+):
+    config = start(strict_root, checkpoint)
+    with Lease(start_run(config, config.output).output, times=SILENT) as lease:
+        stages = replace(start_run(config, config.output), lease=lease.id)
+        old = detect(config, stages)
+
+        def relieve():
+            put_holder(config.output)
+            storage.write_bytes(uri_of(config, "boxes"), b"of the other driver")
+
+        with monkeypatch.context() as patch:
+            pause_before_put(patch, 0, relieve)
+            with pytest.raises(LeaseLostError):
+                write_slice(old, stages)
+    assert storage.read_bytes(uri_of(config, "boxes")) == b"of the other driver"
+
+
+def test_two_attempts_at_a_slice_that_meet_leave_one_whole(strict_root, checkpoint, monkeypatch):
+    """Ray starts a task anew whose worker it has lost sight of; both differ in what failed."""
+    config = start(strict_root, checkpoint)
+    stages = start_run(config, config.output)
+    old = detect(config, stages)
+    change(strict_root, 1)
+    new = detect(config, stages)
+    with monkeypatch.context() as patch:
+        pause_before_put(patch, 1, lambda: write_slice(new, stages))
+        write_slice(old, stages)
+    # Whichever it is, the receipt names the tables that stand there.
+    receipt = commit.receipts.read_receipt(config.output, 0)
+    assert commit.receipts.list_foreign(config.output, 0, receipt) == []
+
+
+def test_a_committed_slice_is_left_as_it_is(tmp_path, checkpoint):
+    config = start(str(tmp_path), checkpoint)
+    stages = annotate_without_ray(config, config.output)
+    before, first = contents(config), do_slice(config, stages).to_pylist()[0]["counts"]
+    change(str(tmp_path), 1)
+    assert do_slice(config, stages).to_pylist()[0]["counts"] == first
+    assert contents(config) == before
+
+
+@pytest.mark.parametrize("table", ["boxes", "images"])
+def test_rows_that_came_late_are_found_out_by_the_next_command(
+    store_root, checkpoint, table, tmp_path
+):
+    """A store that takes everything: an object of the first generation is put over an update."""
+    config = start(store_root, checkpoint)
+    stages = annotate_without_ray(config, config.output)
+    old = contents(config)
+    change(store_root, 1)
+    look_again(config, config.output)
+    finish_without_ray(config, stages)
+    storage.write_bytes(uri_of(config, table), old[table])
+    assert find_committed(open_manifest(config.output)) == set()
+    finish_without_ray(config, stages)
+    assert find_committed(open_manifest(config.output)) == {0}
+    fresh = storage.join_uri(store_root, "fresh")
+    annotate_without_ray(config, fresh)
+    assert_same_rows(config.output, fresh)
+
+
+def test_rows_that_came_late_are_not_kept_by_an_update(tmp_path, checkpoint, caplog):
+    """They stand there when the next generation is written, in the place of newer ones."""
+    root = str(tmp_path)
+    config = start(root, checkpoint)
+    stages = annotate_without_ray(config, config.output)
+    old = contents(config)
+    change(root, 1)
+    look_again(config, config.output)
+    finish_without_ray(config, stages)
+    change(root, 2)
+    look_again(config, config.output)
+    storage.write_bytes(uri_of(config, "boxes"), old["boxes"])
+    (summary,) = finish_without_ray(config, stages)
+    assert summary["images_read"] == 3
+    assert "all 3 images are done again" in caplog.text
+    fresh = str(tmp_path / "fresh")
+    annotate_without_ray(config, fresh)
+    assert_same_rows(config.output, fresh)
+
+
+def test_rows_that_come_while_a_slice_is_done_are_not_kept(tmp_path, checkpoint):
+    root = str(tmp_path)
+    config = start(root, checkpoint)
+    stages = annotate_without_ray(config, config.output)
+    old = contents(config)
+    for number in (1, 2):
+        change(root, number)
+        look_again(config, config.output)
+        if number == 1:
+            finish_without_ray(config, stages)
+    table = detect(config, stages)
+    storage.write_bytes(uri_of(config, "boxes"), old["boxes"])
+    with pytest.raises(OvertakenError, match="something else was put there"):
+        write_slice(table, stages)
+    assert find_committed(open_manifest(config.output)) == set()
+    assert finish_without_ray(config, stages)[0]["images_read"] == 3
+
+
+def test_the_number_of_attempts_is_not_noted_for_a_driver_that_was_relieved(tmp_path):
+    put_holder(str(tmp_path))
+    before = list_all(str(tmp_path))
+    with pytest.raises(LeaseLostError):
+        note_start(str(tmp_path), 0, 0, Start(attempt=2, here=2, most=2), "another")
+    assert list_all(str(tmp_path)) == before
+    with pytest.raises(PipelineError, match="took its worker down"):
+        note_start(str(tmp_path), 0, 0, Start(attempt=2, here=MOST_STARTS + 1, most=2), "f00d")
