@@ -317,7 +317,7 @@ def test_a_bad_tar_is_told_in_its_turn(many_tars):
         with pytest.raises(InputError, match=r"04\.tar: not a tar"):
             list(found)
         # The others are whole.
-        assert len(list(next(ahead))) == 5
+        assert [len(list(tar)) for tar in itertools.islice(ahead, 3)] == [0, 1, 2]
 
 
 def test_who_wants_no_more_leaves_no_file_open_and_no_thread(many_tars):
