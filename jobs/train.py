@@ -8,8 +8,9 @@ it goes on by the same command.
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -19,9 +20,11 @@ import tyro
 from jobs.entrypoint import Result, make_main
 from pipelines.progress import Progress, format_seconds
 from pipelines.training.config import ArchitectureName, TrainConfig
+from pipelines.training.job import Moment
 from pipelines.training.recipe import TrainingTask, choose_recipe
-from pipelines.training.run import train
-from pipelines.training.worker import Moment
+from pipelines.training.run import TrainReport, train
+
+logger = logging.getLogger(__name__)
 
 
 def run(config: TrainConfig) -> Result:
@@ -31,17 +34,40 @@ def run(config: TrainConfig) -> Result:
         config: The flags.
 
     Returns:
-        Epochs, steps, seconds, final loss.
+        Epochs, steps, seconds, final loss, what was measured.
     """
     meter = _Meter()
     with meter:
         report = train(config, meter.tell)
+    return Result(values=asdict(report), text=describe(report))
+
+
+def describe(report: TrainReport) -> str:
+    """Write a report for people.
+
+    Args:
+        report: How the training went.
+
+    Returns:
+        A few lines.
+    """
     loss = "" if report.loss is None else f", final loss {report.loss:.3f}"
-    text = (
-        f"{report.epochs:,} epochs, {report.steps:,} steps over {report.samples:,} samples, the "
-        f"last part in {format_seconds(report.seconds)}{loss}: {report.output}"
-    )
-    return Result(values=asdict(report), text=text)
+    spent = f"the last part in {format_seconds(report.seconds)}" if report.is_new else "done before"
+    lines = [
+        f"{report.epochs:,} epochs, {report.steps:,} steps over {report.samples:,} samples, "
+        f"{spent}{loss}: {report.output}"
+    ]
+    if report.measured is not None:
+        lines.append(f"held-out samples: {_describe_measured(report.measured)}")
+    if report.best is not None:
+        best = report.best
+        lines.append(f"best after step {best['step']:,}: {best['metric']} {best['value']:.4f}")
+    return "\n".join(lines)
+
+
+def _describe_measured(measured: Mapping[str, float]) -> str:
+    values = [f"{name} {value:.4f}" for name, value in measured.items() if name != "step"]
+    return f"{', '.join(values)} after step {measured['step']:,}"
 
 
 class _Meter:
@@ -50,6 +76,7 @@ class _Meter:
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._progress: Progress | None = None
+        self._measured: Mapping[str, float] | None = None
 
     def __enter__(self) -> _Meter:
         return self
@@ -69,6 +96,9 @@ class _Meter:
             self._progress = self._stack.enter_context(meter)
         words = f"epoch {moment.position.epoch}, loss {moment.loss['total']:.3f}"
         self._progress.advance(samples - self._progress.done, words)
+        if moment.measured is not None and moment.measured != self._measured:
+            self._measured = moment.measured
+            logger.info("held-out samples: %s", _describe_measured(moment.measured))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
     OUTPUT/checkpoints/step-0000001000.{network,average,optimizer}.safetensors
                        step-0000001000.json      written last: without it there is no state
+                       best.json                 which of them did best on held-out samples
 
 A state whose files are not those that its JSON names is passed over for the one before.
 """
@@ -12,7 +13,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 FOLDER: Final = "checkpoints"
 _NAME: Final = re.compile(r"step-(\d{10})\.(json|[a-z]+\.safetensors)")
 _LAST: Final = "json"
+_BEST: Final = "best.json"
 
 
 def save_state(output: str, state: TrainingState) -> None:
@@ -82,6 +84,43 @@ def load_newest_state(output: str) -> TrainingState | None:
             "whole one: delete that folder to start again, or train into another --output"
         )
     return None
+
+
+def load_state(output: str, step: int) -> TrainingState:
+    """Read one state.
+
+    Args:
+        output: The training.
+        step: Its number of steps.
+
+    Returns:
+        The state.
+
+    Raises:
+        PipelineError: If it is not there, or damaged.
+    """
+    try:
+        return _load(output, step)
+    except (ValueError, KeyError, TypeError, FileNotFoundError, SafetensorError) as error:
+        raise PipelineError(
+            f"{_uri(output, step, _LAST)}: cannot be read ({error}), and it is the best state; "
+            "give --result last"
+        ) from error
+
+
+def write_best(output: str, best: Mapping[str, Any]) -> None:
+    """Write down which state did best on held-out samples, for whoever looks.
+
+    Args:
+        output: The training.
+        best: Its step, and what decided.
+
+    Raises:
+        StorageError: If the store refuses.
+    """
+    uri = storage.join_uri(output, FOLDER, _BEST)
+    data = json.dumps(dict(best), indent=2).encode()
+    storage.write_bytes(uri, data, scratch=storage.join_uri(output, ".tmp"))
 
 
 def list_states(output: str) -> set[int]:

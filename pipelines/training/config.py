@@ -3,16 +3,53 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from overfeat.network import Regressor
+from overfeat.views import Views
 from overfeat.zoo import get_architecture
 from pipelines.errors import InputError
 from pipelines.training.order import OrderConfig
 from pipelines.training.recipe import Recipe, TrainingTask
 
 ArchitectureName = Literal["tiny", "fast", "accurate", "alexnet", "alexnet-2012", "vgg16"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ValidationConfig:
+    """How good a network becomes, measured on samples that it does not learn from."""
+
+    validation: str | None = None
+    """Folder or URI with held-out shards, which may be that of `shards`; none, and nothing is
+    measured."""
+    validation_split: str = "validation"
+    """Which of them."""
+    validation_epochs: int = 1
+    """Measure after every so many epochs, and at the end."""
+    validation_steps: int | None = None
+    """Measure after every so many steps instead, and at the end."""
+    validation_limit: int | None = None
+    """Measure so many samples, evenly spread over the shards; all if none."""
+    validation_views: Views = "centre-crop"
+    """How `classify` looks at an image: one crop, or slower and better. Boxes come from all windows
+    of all scales, as everywhere."""
+    validation_pictures: int = 4
+    """How many of them are shown in TensorBoard with what was found."""
+
+    def __post_init__(self) -> None:
+        for name in ("validation_epochs", "validation_steps", "validation_limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{_flag(name)}: received {value}, expected at least 1")
+        if self.validation_pictures < 0:
+            received = self.validation_pictures
+            raise InputError(f"--validation-pictures: received {received}, expected at least 0")
+        if self.validation_views not in get_args(Views):
+            raise InputError(
+                f"--validation-views: received {self.validation_views}, expected one of "
+                f"{', '.join(get_args(Views))}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,6 +62,8 @@ class TrainConfig:
     """Folder or URI for the checkpoint. The same command goes on where it stood."""
     recipe: Recipe
     """How it is trained: `choose_recipe` knows what suits a network and a task."""
+    held_out: ValidationConfig = field(default_factory=ValidationConfig)
+    """How good it becomes meanwhile."""
     task: TrainingTask = "joint"
     """The classifier on whole images; the box regressor on a finished trunk; the classifier with a
     background class on many windows of an image; all of it together in one network."""
@@ -57,14 +96,19 @@ class TrainConfig:
     checkpoint_steps: int = 500
     """Save the state after every so many steps, and at each epoch's end."""
     keep: int = 2
-    """How many of the last states stay."""
+    """How many of the last states stay, beside the best one."""
+    result: Literal["last", "best"] = "last"
+    """Which state becomes the checkpoint in `output`: the last one, in which the learning rate has
+    come down, or the one that was best on the held-out samples, whose numbers it then flatters."""
+    log_steps: int = 10
+    """Write the loss of every so many steps down, under `output`/metrics and for TensorBoard."""
     wait_for_resources: float = 60.0
     """Seconds to wait for CPUs or GPUs to join the cluster."""
     address: str | None = None
     """Ray cluster to use; the one of the job or RAY_ADDRESS, or else one on this machine."""
 
     def __post_init__(self) -> None:
-        for name in ("workers", "threads", "checkpoint_steps", "keep"):
+        for name in ("workers", "threads", "checkpoint_steps", "keep", "log_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{_flag(name)}: received {value}, expected at least 1")
@@ -83,6 +127,8 @@ class TrainConfig:
             raise InputError(
                 f"--workers: received {self.workers}, expected at most --streams {self.streams}"
             )
+        if self.result == "best" and self.held_out.validation is None:
+            raise InputError("--result best: says nothing without held-out shards; --validation")
         self.order_config()
         window = get_architecture(self.architecture).window
         side = self.recipe.crops.side

@@ -10,22 +10,46 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+import ray.train
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.cluster import Placement
 from pipelines.errors import PipelineError
+from pipelines.training.job import Job, Moment, Tell
 from pipelines.training.state import Position
-from pipelines.training.worker import Job, Moment, Tell, train_worker
+from pipelines.training.worker import train_worker
 
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
+_BACKENDS = {True: "nccl", False: "gloo"}
+"""How workers talk to each other, by whether they have GPUs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seat:
+    """Where a worker sits."""
+
+    rank: int
+    """Of the worker."""
+    node: str
+    """Address of its machine."""
+    gpus: tuple[int | str, ...]
+    """GPUs of that machine that are its own; none on CPUs."""
+
+
+def _find_seat() -> Seat:
+    return Seat(
+        rank=ray.train.get_context().get_world_rank(),
+        node=ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]  # Ray's own
+        gpus=tuple(ray.get_gpu_ids()),
+    )
 
 
 @dataclass(slots=True)
@@ -35,6 +59,7 @@ class _Said:
     moment: Moment | None = None
     error: PipelineError | None = None
     end: Position | None = None
+    seats: dict[int, Seat] = field(default_factory=dict)
 
 
 class _Board:
@@ -42,6 +67,9 @@ class _Board:
 
     def __init__(self) -> None:
         self._said = _Said()
+
+    def join(self, seat: Seat) -> None:
+        self._said.seats[seat.rank] = seat
 
     def tell(self, moment: Moment) -> None:
         self._said.moment = moment
@@ -77,13 +105,17 @@ def run_workers(job: Job, placement: Placement, tell: Tell) -> Position:
         # Ray Train starts all workers again for any error; one that would come again is told here.
         if ray.get(board.read.remote()).error is not None:
             return
+        ray.get(board.join.remote(_find_seat()))
         try:
             position = train_worker(
                 ray.get(reference[0]), lambda moment: ray.get(board.tell.remote(moment))
             )
         except PipelineError as error:
             ray.get(board.give_up.remote(error))
-            raise
+            # Raised it ends the others, who wait for this one; alone it would be started again.
+            if ray.train.get_context().get_world_size() > 1:
+                raise
+            return
         ray.get(board.end.remote(position))
 
     with tempfile.TemporaryDirectory() as folder, _watching(board, tell):
@@ -98,7 +130,7 @@ def run_workers(job: Job, placement: Placement, tell: Tell) -> Position:
                     **({"GPU": placement.gpus_per_worker} if placement.gpus_per_worker else {}),
                 },
             ),
-            torch_config=TorchConfig(backend=None if placement.gpus_per_worker else "gloo"),
+            torch_config=TorchConfig(backend=_BACKENDS[bool(placement.gpus_per_worker)]),
             run_config=RunConfig(
                 name="training",
                 # States are ours, on the user's store; Ray keeps its own notes here.
@@ -126,13 +158,18 @@ def _watching(board: Any, tell: Tell) -> Iterator[None]:  # noqa: ANN401 (Ray's 
     done = threading.Event()
 
     def watch() -> None:
-        last = None
+        last, seated = None, dict[int, Seat]()
         while True:
             is_last = done.wait(_POLL_SECONDS)
-            moment = ray.get(board.read.remote()).moment
-            if moment is not None and moment != last:
-                last = moment
-                tell(moment)
+            said: _Said = ray.get(board.read.remote())
+            for rank, seat in said.seats.items():
+                if seated.get(rank) != seat:
+                    gpus = f"GPU {' '.join(map(str, seat.gpus))}" if seat.gpus else "CPUs"
+                    logger.info("worker %d runs on %s of %s", rank, gpus, seat.node)
+            seated = said.seats
+            if said.moment is not None and said.moment != last:
+                last = said.moment
+                tell(said.moment)
             if is_last:
                 return
 

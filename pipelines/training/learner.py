@@ -8,8 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed, nn
 
-from overfeat.losses import Loss, LossSums, measure_boxes, measure_classes, weigh_loss
-from overfeat.network import OverFeat
+from overfeat.box_coding import BoxCoding
+from overfeat.losses import (
+    Loss,
+    LossConfig,
+    LossSums,
+    measure_boxes,
+    measure_classes,
+    weigh_loss,
+)
+from overfeat.network import OverFeat, WindowValues
 from pipelines.training.batch_norm import attach_batch_norm, fold_batch_norm
 from pipelines.training.examples import Batch
 from pipelines.training.recipe import Recipe
@@ -76,7 +84,7 @@ class Learner:
             network.compile()
         if self._world == 1:
             return network
-        ids = [self.device.index or 0] if self.device.type == "cuda" else None
+        ids = [self.device] if self.device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(network, device_ids=ids)
 
     def take_step(self, batch: Batch, turn: Turn) -> Loss:
@@ -96,7 +104,7 @@ class Learner:
         self._add_up(counts)
         loss = weigh_loss(sums, counts, self.recipe.loss)
         for group in self._optimizer.param_groups:
-            group["lr"] = self._schedule.rate_at(turn.epoch)
+            group["lr"] = self.rate_at(turn)
         self._optimizer.zero_grad()
         # Shares are to be added, and DistributedDataParallel takes the mean.
         (loss.total * self._world).backward()  # type: ignore[no-untyped-call]  # torch's stub lacks it
@@ -106,30 +114,28 @@ class Learner:
         self._update_average(turn.steps)
         return self._share(loss)
 
+    def rate_at(self, turn: Turn) -> float:
+        """Look up the learning rate.
+
+        Args:
+            turn: Where in the training it is.
+
+        Returns:
+            The rate of that step.
+        """
+        return self._schedule.rate_at(turn.epoch)
+
     def _measure(self, batch: Batch) -> LossSums:
-        canvases = batch.canvases.to(self.device, memory_format=torch.channels_last)
-        labels, edges = batch.labels.to(self.device), batch.edges.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
+            canvases = batch.canvases.to(self.device, memory_format=torch.channels_last)
             values = self._model(canvases, "fine")
-        config = self.recipe.loss
-        sums = measure_classes(
-            _list_windows(values.logits),
-            labels,
-            background=self._background,
-            config=config,
-            seeds=batch.seeds,
-        )
-        if values.codes is None or not config.box_weight:
-            return sums
-        boxes = measure_boxes(
-            _list_windows(values.codes),
-            labels,
-            edges,
+        return compare_windows(
+            values,
+            batch,
             background=self._background,
             coding=self.network.box_coding,
-            config=config,
+            config=self.recipe.loss,
         )
-        return sums + boxes
 
     def _add_up(self, values: Tensor) -> None:
         if self._world > 1:
@@ -164,6 +170,18 @@ class Learner:
         }
         return kinds | ({"average": _to_cpu(self._average)} if self.recipe.averaging else {})
 
+    def is_sound(self) -> bool:
+        """Tell whether training can go on from here.
+
+        Returns:
+            False once a weight, or what the optimizer remembers of one, is no finite number.
+        """
+        slots = [slot for slots in self._optimizer.state.values() for slot in slots.values()]
+        tensors = [*self.network.state_dict().values(), *self._average.values(), *slots]
+        return all(
+            bool(tensor.isfinite().all()) for tensor in tensors if isinstance(tensor, Tensor)
+        )
+
     def restore(self, kinds: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Become what `capture` copied.
 
@@ -187,6 +205,48 @@ class Learner:
 
     def _copy(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+
+
+def compare_windows(
+    values: WindowValues,
+    batch: Batch,
+    *,
+    background: int | None,
+    coding: BoxCoding,
+    config: LossConfig,
+) -> LossSums:
+    """Compare what the windows of a batch say with what they should say.
+
+    Args:
+        values: What they say, in any number format.
+        batch: What they should say.
+        background: Label of the background; None if there is none.
+        coding: What the numbers of a box mean.
+        config: Which parts count.
+
+    Returns:
+        Sums and counts of all parts of the loss.
+    """
+    device = values.logits.device
+    labels = batch.labels.to(device)
+    sums = measure_classes(
+        _list_windows(values.logits),
+        labels,
+        background=background,
+        config=config,
+        seeds=batch.seeds,
+    )
+    if values.codes is None or not config.box_weight:
+        return sums
+    boxes = measure_boxes(
+        _list_windows(values.codes),
+        labels,
+        batch.edges.to(device),
+        background=background,
+        coding=coding,
+        config=config,
+    )
+    return sums + boxes
 
 
 def _choose_parameters(network: OverFeat, recipe: Recipe) -> None:

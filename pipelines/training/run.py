@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from overfeat.checkpoint import CheckpointConfig
+from overfeat.checkpoint import CONFIG_FILE, CheckpointConfig
 from pipelines import storage
 from pipelines.cluster import count_gpus, join_cluster, place_workers
 from pipelines.errors import InputError
@@ -17,8 +17,10 @@ from pipelines.fingerprint import Value, compute_fingerprint, refuse_other_setti
 from pipelines.lease import Lease
 from pipelines.training.config import TrainConfig
 from pipelines.training.graph import run_workers
+from pipelines.training.job import Job, Moment, Tell
 from pipelines.training.shard_set import ShardSet, open_shard_set
-from pipelines.training.worker import Job, Moment
+from pipelines.training.state import Position
+from pipelines.training.worker import RESULT_FILE
 from pipelines.versions import describe_versions
 from pipelines.weights import CheckpointFiles, fetch_checkpoint
 
@@ -30,7 +32,7 @@ TRAIN_FILE: Final = "train.json"
 _NO_SETTINGS: Final = frozenset(
     {
         "shards", "output", "weights", "split", "workers", "decoders", "threads", "compile",
-        "checkpoint_steps", "keep", "wait_for_resources", "address",
+        "checkpoint_steps", "keep", "log_steps", "wait_for_resources", "address",
     }
 )  # fmt: skip
 """Flags that say where and how fast, or whose content is known by a digest."""
@@ -54,9 +56,15 @@ class TrainReport:
     """Wall time of this command."""
     loss: float | None
     """Of the last step; None if this command took none."""
+    measured: Mapping[str, float] | None
+    """What was measured last on held-out samples; None if nothing was."""
+    best: Mapping[str, Any] | None
+    """The state that did best on them; None if nothing was measured."""
+    is_new: bool
+    """Whether there was anything left to do."""
 
 
-def train(config: TrainConfig, tell: Callable[[Moment], None]) -> TrainReport:
+def train(config: TrainConfig, tell: Tell) -> TrainReport:
     """Train a network, or go on where a training stood.
 
     Args:
@@ -82,15 +90,15 @@ def train(config: TrainConfig, tell: Callable[[Moment], None]) -> TrainReport:
         last[:] = [moment]
         tell(moment)
 
-    with Lease(output), join_cluster(config.address) as is_ours:
-        _open(job)
-        placement = place_workers(
-            workers=config.workers or (None if count_gpus() else 1),
-            threads=config.threads,
-            cpus_per_read=0.0,
-            wait_seconds=0.0 if is_ours else config.wait_for_resources,
-        )
-        position = run_workers(job, placement, listen)
+    with Lease(output):
+        result = _read_result(job) if _is_known(job) else None
+        is_new = result is None
+        if result is None:
+            _run(job, listen)
+            result = json.loads(storage.read_bytes(storage.join_uri(output, RESULT_FILE)))
+        else:
+            logger.info("%s: this training has ended before; nothing is done", output)
+    position = Position(**result["position"])
     return TrainReport(
         output=output,
         epochs=position.epoch,
@@ -99,7 +107,36 @@ def train(config: TrainConfig, tell: Callable[[Moment], None]) -> TrainReport:
         damaged=position.damaged,
         seconds=round(time.monotonic() - started, 3),
         loss=last[0].loss["total"] if last else None,
+        measured=result["measured"],
+        best=result["best"],
+        is_new=is_new,
     )
+
+
+def _run(job: Job, tell: Tell) -> None:
+    config = job.config
+    with join_cluster(config.address) as is_ours:
+        placement = place_workers(
+            workers=config.workers or (None if count_gpus() else 1),
+            threads=config.threads,
+            cpus_per_read=0.0,
+            wait_seconds=0.0 if is_ours else config.wait_for_resources,
+        )
+        _create(job)
+        run_workers(job, placement, tell)
+
+
+def _read_result(job: Job) -> dict[str, Any] | None:
+    """How the training ended; None if it has not, or its checkpoint is gone."""
+    if not storage.exists(storage.join_uri(job.output, CONFIG_FILE)):
+        return None
+    try:
+        found: dict[str, Any] = json.loads(
+            storage.read_bytes(storage.join_uri(job.output, RESULT_FILE))
+        )
+    except FileNotFoundError:
+        return None
+    return found
 
 
 def plan_job(config: TrainConfig, output: str) -> Job:
@@ -116,6 +153,7 @@ def plan_job(config: TrainConfig, output: str) -> Job:
         InputError: If shards or checkpoint are missing, or do not fit.
     """
     shards = open_shard_set(storage.resolve_uri(config.shards), config.split)
+    held_out = _open_held_out(config, shards)
     base = None if config.weights is None else fetch_checkpoint(config.weights)
     if base is not None:
         _check_base(config, base, shards)
@@ -126,7 +164,37 @@ def plan_job(config: TrainConfig, output: str) -> Job:
         background=config.has_background or keeps_background,
         regressor=config.trained_regressor,
     )
-    return Job(config=config, output=output, shards=shards, checkpoint=checkpoint, base=base)
+    return Job(
+        config=config,
+        output=output,
+        shards=shards,
+        checkpoint=checkpoint,
+        base=base,
+        held_out=held_out,
+    )
+
+
+def _open_held_out(config: TrainConfig, shards: ShardSet) -> ShardSet | None:
+    """The shards to measure on.
+
+    Raises:
+        InputError: If they are those to learn from, or have other classes.
+    """
+    where, split = config.held_out.validation, config.held_out.validation_split
+    if where is None:
+        return None
+    held_out = open_shard_set(storage.resolve_uri(where), split)
+    if held_out.digest == shards.digest:
+        raise InputError(
+            f"--validation {where}: split {split} is what is learnt from; name another with "
+            "--validation-split, or leave --validation out"
+        )
+    if held_out.classes != shards.classes:
+        raise InputError(
+            f"--validation {where}: has other classes than {config.shards}, or in another order; "
+            "pack both splits from one data set"
+        )
+    return held_out
 
 
 def _check_base(config: TrainConfig, base: CheckpointFiles, shards: ShardSet) -> None:
@@ -142,29 +210,36 @@ def _check_base(config: TrainConfig, base: CheckpointFiles, shards: ShardSet) ->
         )
 
 
-def _open(job: Job) -> None:
-    """Create `train.json`, or check that the one there is of the same training.
+def _is_known(job: Job) -> bool:
+    """Whether the output holds this training.
 
     Raises:
-        InputError: If it is of another one.
+        InputError: If it holds another one.
     """
-    settings = _settings(job)
     uri = storage.join_uri(job.output, TRAIN_FILE)
+    try:
+        found = json.loads(storage.read_bytes(uri))["settings"]
+    except FileNotFoundError:
+        return False
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{uri}: not the file of a training; choose another --output") from None
+    refuse_other_settings(job.output, found=found, wanted=_settings(job))
+    logger.info("%s: this training is known; the command goes on where it stood", job.output)
+    return True
+
+
+def _create(job: Job) -> None:
+    """Write down what this training is, before its first step."""
+    settings = _settings(job)
     document = {
         "fingerprint": compute_fingerprint(settings),
         "settings": settings,
         "configuration": asdict(job.config),
         "versions": describe_versions(),
     }
+    uri = storage.join_uri(job.output, TRAIN_FILE)
     data = json.dumps(document, indent=2).encode()
-    if storage.create_bytes(uri, data, scratch=storage.join_uri(job.output, ".tmp")):
-        return
-    try:
-        found = json.loads(storage.read_bytes(uri))["settings"]
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{uri}: not the file of a training; choose another --output") from None
-    refuse_other_settings(job.output, found=found, wanted=settings)
-    logger.info("%s: goes on where it stood", job.output)
+    storage.create_bytes(uri, data, scratch=storage.join_uri(job.output, ".tmp"))
 
 
 def _settings(job: Job) -> dict[str, Value]:
@@ -172,7 +247,11 @@ def _settings(job: Job) -> dict[str, Value]:
     said: dict[str, Any] = {
         name: value for name, value in asdict(job.config).items() if name not in _NO_SETTINGS
     }
+    # The same for where the held-out samples are.
+    for name in ("validation", "validation_split", "validation_pictures"):
+        said["held_out"].pop(name)
     said |= {
+        "held_out_digest": None if job.held_out is None else job.held_out.digest,
         "shards_digest": job.shards.digest,
         "weights_digest": None if job.base is None else job.base.digest,
     }

@@ -6,65 +6,35 @@ newest state that is whole.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, Final
 
 import torch
 from torch import distributed
 
-from overfeat.checkpoint import CheckpointConfig
 from overfeat.geometry import map_size
-from overfeat.losses import Loss, is_finite
+from overfeat.losses import PARTS, is_finite
 from overfeat.network import initialize
 from overfeat.zoo import get_architecture
+from pipelines import storage
 from pipelines.errors import PipelineError
 from pipelines.images import ImageLimits
-from pipelines.training.checkpoints import list_states, load_newest_state, prune_states, save_state
-from pipelines.training.config import TrainConfig
-from pipelines.training.examples import Batch, Example, ExampleMaker, join_examples, make_blank
+from pipelines.training.checkpoints import load_newest_state
+from pipelines.training.examples import Batch, Example, join_examples, make_blank
+from pipelines.training.job import Job, Moment, Tell
 from pipelines.training.learner import Learner, Turn
-from pipelines.training.shard_set import ShardSet
-from pipelines.training.state import Position, TrainingState
+from pipelines.training.milestones import Milestones, describe_divergence
+from pipelines.training.state import Position
 from pipelines.training.stream_loader import Loader, StepExamples
-from pipelines.weights import CheckpointFiles, load_tensors, put_checkpoint
+from pipelines.weights import load_tensors, put_checkpoint
 
+RESULT_FILE: Final = "result.json"
+"""How a training ended: written after all else."""
 _TELL_SECONDS = 1.0
 """Between two words about how far it is."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """What every worker is told."""
-
-    config: TrainConfig
-    """What the user said."""
-    output: str
-    """Where states go, resolved."""
-    shards: ShardSet
-    """What to learn from."""
-    checkpoint: CheckpointConfig
-    """The network that comes out."""
-    base: CheckpointFiles | None
-    """The one it begins with."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Moment:
-    """How far a training is, for people."""
-
-    position: Position
-    """Steps and samples done."""
-    total_samples: int
-    """Of all epochs."""
-    loss: Mapping[str, float]
-    """Parts of the last step's loss."""
-    rate: float
-    """Learning rate of the last step."""
-
-
-Tell = Callable[[Moment], None]
 
 
 def train_worker(job: Job, tell: Tell) -> Position:
@@ -84,30 +54,47 @@ def train_worker(job: Job, tell: Tell) -> Position:
     torch.set_num_threads(job.config.threads)
     learner = _open_learner(job)
     state = load_newest_state(job.output)
-    position = Position()
+    position, facts = Position(), {}
     if state is not None:
         learner.restore(state.tensors)
-        position = state.position
+        position, facts = state.position, dict(state.facts)
+    milestones = Milestones(job, learner, facts=facts, position=position, is_first=rank == 0)
     loader = _open_loader(job, rank)
-    run = _Run(job=job, learner=learner, loader=loader, rank=rank, tell=tell)
+    run = _Run(job=job, learner=learner, loader=loader, milestones=milestones, tell=tell)
     epochs = job.config.recipe.epochs
     if position.epoch < epochs:
         steps = loader.iter_epochs(position.epoch, epochs, first_step=position.step)
         for step in steps:
-            position = run.take(step, position)
+            position = run.take(step, position, is_first=rank == 0)
     if rank == 0:
-        weights = learner.weights()
-        put_checkpoint(
-            job.output, replace(job.checkpoint, provenance=_trace(job, position)), weights
-        )
+        _put_result(job, milestones, position)
     return position
+
+
+def _put_result(job: Job, milestones: Milestones, position: Position) -> None:
+    """Write the checkpoint, and last that the training has ended."""
+    step, weights = milestones.choose_weights(position)
+    provenance = _trace(job, position) | {"step": step, "measured": milestones.measured}
+    put_checkpoint(job.output, replace(job.checkpoint, provenance=provenance), weights)
+    best = None if milestones.best is None else asdict(milestones.best)
+    result = {
+        "position": asdict(position),
+        "step": step,
+        "measured": milestones.measured,
+        "best": best,
+    }
+    uri = storage.join_uri(job.output, RESULT_FILE)
+    data = json.dumps(result, indent=2).encode()
+    storage.write_bytes(uri, data, scratch=storage.join_uri(job.output, ".tmp"))
 
 
 def _trace(job: Job, position: Position) -> dict[str, Any]:
     """Where a checkpoint comes from; not where things lay on one machine, for it travels."""
-    places = {"shards", "output", "weights", "address"}
+    said = asdict(job.config)
+    said["held_out"].pop("validation")
+    places = {"shards", "images", "output", "weights", "address"}
     return {
-        "config": {name: value for name, value in asdict(job.config).items() if name not in places},
+        "config": {name: value for name, value in said.items() if name not in places},
         "shards": job.shards.digest,
         "base": None if job.base is None else job.base.digest,
         "position": asdict(position),
@@ -131,32 +118,27 @@ def _open_learner(job: Job) -> Learner:
     return Learner(
         network,
         recipe,
-        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        background=_background(job),
+        device=_find_device(),
+        background=job.background,
         autocast=config.dtype == "bfloat16",
         compiled=config.compile,
         seed=config.seed,
     )
 
 
-def _background(job: Job) -> int | None:
-    return len(job.checkpoint.classes) if job.checkpoint.background else None
+def _find_device() -> torch.device:
+    """The GPU that Ray has chosen for this worker, which may see others too; else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
 
 
 def _open_loader(job: Job, rank: int) -> Loader[Example]:
-    maker = ExampleMaker(
-        task=job.config.task,
-        architecture=get_architecture(job.config.architecture),
-        normalization=job.checkpoint.normalization,
-        ladder=job.checkpoint.ladder,
-        background=_background(job),
-        recipe=job.config.recipe,
-    )
     world = distributed.get_world_size() if distributed.is_initialized() else 1
     return Loader(
         job.shards,
         job.config.order_config(),
-        maker,
+        job.make_examples(job.config.recipe),
         rank=rank,
         world_size=world,
         processes=job.config.decoders,
@@ -168,17 +150,24 @@ class _Run:
     """The steps of one worker."""
 
     def __init__(
-        self, *, job: Job, learner: Learner, loader: Loader[Example], rank: int, tell: Tell
+        self,
+        *,
+        job: Job,
+        learner: Learner,
+        loader: Loader[Example],
+        milestones: Milestones,
+        tell: Tell,
     ) -> None:
         self._job = job
         self._learner = learner
         self._steps_per_epoch = loader.steps_per_epoch
-        self._is_first = rank == 0
+        self._milestones = milestones
         self._tell = tell
         self._told = 0.0
+        self._began = time.monotonic()
 
-    def take(self, step: StepExamples[Example], position: Position) -> Position:
-        """Do one step, and save and tell what is due; returns where it is then.
+    def take(self, step: StepExamples[Example], position: Position, *, is_first: bool) -> Position:
+        """Do one step, and what is due after it; returns where it is then.
 
         Raises:
             PipelineError: If nothing could be learnt from it.
@@ -194,14 +183,37 @@ class _Run:
         )
         loss = self._learner.take_step(self._join(step), turn)
         if not is_finite(loss):
-            raise PipelineError(self._describe_divergence(loss, step, position))
+            what = f"the loss of step {step.step} of epoch {step.epoch} is {loss.total.item()},"
+            raise PipelineError(describe_divergence(self._job, position, what, step))
         position = position.advance(
             samples=step.n_global, damaged=damaged, steps_per_epoch=self._steps_per_epoch
         )
-        if self._is_first:
-            self._save_if_due(position, loss)
-            self._tell_if_due(position, loss, turn)
+        parts = {name: getattr(loss, name).item() for name in (*PARTS, "total")}
+        if is_first and self._is_logged(position):
+            self._note(position, turn, parts, step.n_global / (time.monotonic() - self._began))
+        self._milestones.pass_by(position, {"loss": parts["total"]}, step)
+        if is_first:
+            self._tell_if_due(position, parts, turn)
+        # Waiting for samples counts for the next step's speed; measuring and saving do not.
+        self._began = time.monotonic()
         return position
+
+    def _is_logged(self, position: Position) -> bool:
+        return not position.step or position.steps % self._job.config.log_steps == 0
+
+    def _note(
+        self, position: Position, turn: Turn, parts: Mapping[str, float], speed: float
+    ) -> None:
+        """Write down one step by itself: a resume writes down the same."""
+        facts = {f"loss/{name}": value for name, value in parts.items()}
+        facts |= {
+            "epoch": turn.epoch,
+            "rate": self._learner.rate_at(turn),
+            "samples": position.samples,
+        }
+        self._milestones.journal.note(
+            "training", position.steps, facts | {"samples_per_second": round(speed, 3)}
+        )
 
     def _join(self, step: StepExamples[Example]) -> Batch:
         if step.examples:
@@ -218,41 +230,17 @@ class _Run:
         distributed.all_reduce(values)
         return [int(value) for value in values]
 
-    def _save_if_due(self, position: Position, loss: Loss) -> None:
-        config = self._job.config
-        if position.steps % config.checkpoint_steps and position.step:
-            return
-        facts = {"loss": loss.total.item(), "torch": torch.__version__}
-        state = TrainingState(position=position, tensors=self._learner.capture(), facts=facts)
-        save_state(self._job.output, state)
-        kept = sorted(list_states(self._job.output))[-config.keep :]
-        prune_states(self._job.output, keep=kept)
-
-    def _tell_if_due(self, position: Position, loss: Loss, turn: Turn) -> None:
+    def _tell_if_due(self, position: Position, parts: Mapping[str, float], turn: Turn) -> None:
         ends = position.epoch == self._job.config.recipe.epochs
         if not ends and time.monotonic() - self._told < _TELL_SECONDS:
             return
         self._told = time.monotonic()
-        recipe = self._job.config.recipe
         moment = Moment(
             position=position,
-            total_samples=recipe.epochs * self._job.shards.samples,
-            loss={
-                name: getattr(loss, name).item()
-                for name in ("objects", "background", "boxes", "total")
-            },
-            rate=recipe.make_schedule().rate_at(turn.epoch),
+            total_samples=self._job.config.recipe.epochs * self._job.shards.samples,
+            loss=parts,
+            rate=self._learner.rate_at(turn),
+            measured=self._milestones.measured,
+            best=self._milestones.best,
         )
         self._tell(moment)
-
-    def _describe_divergence(
-        self, loss: Loss, step: StepExamples[Example], position: Position
-    ) -> str:
-        # What the last step made of the weights may be what is wrong.
-        states = [done for done in list_states(self._job.output) if done < position.steps]
-        good = f"the state of step {max(states):,} is the last good one" if states else "no state"
-        return (
-            f"train: the loss of step {step.step} of epoch {step.epoch} is {loss.total.item()}, "
-            f"expected a finite number; shards {self._job.shards.folder}, {good}: lower "
-            f"--learning-rate (now {self._job.config.recipe.learning_rate}) in another --output"
-        )

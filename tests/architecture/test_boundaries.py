@@ -30,6 +30,7 @@ DOORS = {
         "pipelines.shards",
         "pipelines.report",
     ),
+    "tensorboardX": ("pipelines.training.events",),
     "simplejpeg": ("pipelines.images",),
     "pycocotools": ("pipelines.evaluate", "pipelines.shards"),
 }
