@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import safetensors.torch
-import torch
 
 from pipelines.errors import PipelineError, RunMismatchError
 from pipelines.training.checkpoints import list_states
@@ -24,43 +22,11 @@ pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    return write_scenes(tmp_path_factory.mktemp("scenes"), 42)
+    return write_scenes(tmp_path_factory.mktemp("scenes"), 10)
 
 
 def tell_nobody(moment):
     del moment
-
-
-def read_tensors(folder):
-    return safetensors.torch.load_file(folder / "model.safetensors")
-
-
-def join_layers(tensors):
-    """Weights and biases of each layer, side by side: biases begin at 0."""
-    layers = {name.rpartition(".")[0] for name in tensors}
-    kinds = ("weight", "bias")
-    return {
-        layer: torch.cat([tensors[f"{layer}.{kind}"].flatten() for kind in kinds])
-        for layer in layers
-    }
-
-
-def test_two_workers_agree_with_one_after_twenty_steps(scenes, tmp_path):
-    """Without batch normalisation, which sees but one worker's samples; the last batch is small.
-
-    Rounding grows from step to step: ten times faster learning leaves 1e-2 in some biases.
-    """
-    recipe = {
-        "optimizer": "sgd", "learning_rate": 0.001, "momentum": 0.6, "batch_norm": False,
-        "averaging": 0.0,
-    }  # fmt: skip
-    one = make_train_config(scenes, tmp_path / "one", recipe=recipe, checkpoint_steps=100)
-    train_here(one)
-    report = train(replace(one, output=str(tmp_path / "two"), workers=2), tell_nobody)
-    assert (report.steps, report.samples) == (22, 84)
-    expected, found = (join_layers(read_tensors(tmp_path / name)) for name in ("one", "two"))
-    for layer, values in expected.items():
-        assert (found[layer] - values).norm() < 1e-4 * values.norm(), layer
 
 
 def find_trainers():
@@ -98,7 +64,7 @@ def test_a_worker_that_is_killed_is_replaced_and_the_weights_are_the_same(scenes
     report = train(config, tell_nobody)
     killer.join()
     assert len(killed) == 1
-    assert report.steps == 11
+    assert report.steps == 3
     contents = [
         (tmp_path / name / "model.safetensors").read_bytes() for name in ("killed", "undisturbed")
     ]

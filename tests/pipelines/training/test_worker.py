@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
+import math
 import signal
 from dataclasses import asdict
 
@@ -14,16 +13,14 @@ import torch
 
 import overfeat
 from pipelines.errors import InputError, PipelineError
-from pipelines.training import checkpoints, worker
+from pipelines.training import worker
 from pipelines.training.checkpoints import list_states
+from pipelines.training.learner import Learner
 from pipelines.training.run import plan_job
 from pipelines.training.state import Position
 from tests.builders import make_checkpoint, write_scenes
+from tests.pipelines.training.side_by_side import train_side_by_side
 from tests.pipelines.training.tiny_training import make_train_config, train_here
-
-# A server that has imported all this and forks: a start costs milliseconds, not seconds.
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload([__name__])
 
 
 @pytest.fixture(scope="module")
@@ -84,21 +81,6 @@ def test_the_same_seed_gives_the_same_weights_and_another_one_others(scenes, tmp
     assert read_weights(tmp_path / "other") != read_weights(folder)
 
 
-def train_until_killed(config, calls):
-    """End this process at one of its writes: an object is there, or it is not."""
-    write_bytes, left = checkpoints.storage.write_bytes, calls
-
-    def write_or_die(*args, **options):
-        nonlocal left
-        left -= 1
-        if not left:
-            os.kill(os.getpid(), signal.SIGKILL)
-        write_bytes(*args, **options)
-
-    checkpoints.storage.write_bytes = write_or_die
-    train_here(config)
-
-
 @pytest.mark.parametrize("calls", [[2], [5, 4, 9]])
 def test_a_killed_training_ends_with_the_weights_of_one_that_ran_through(
     scenes, tmp_path, undisturbed, calls
@@ -107,10 +89,7 @@ def test_a_killed_training_ends_with_the_weights_of_one_that_ran_through(
     folder, position = undisturbed
     config = make_train_config(scenes, tmp_path)
     for call in calls:
-        process = _processes.Process(target=train_until_killed, args=(config, call))
-        process.start()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
+        assert train_side_by_side(config, 1, dies_at=call) == [-signal.SIGKILL]
     assert train_here(config) == position
     assert read_weights(tmp_path) == read_weights(folder)
 
@@ -135,6 +114,49 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_state(scenes, tmp_pat
     with pytest.raises(PipelineError, match="the state of step 3 is the last good one") as caught:
         train_here(make_train_config(scenes, tmp_path, recipe=wild))
     assert "lower --learning-rate (now 1e+30)" in str(caught.value)
+
+
+def test_weights_that_are_no_numbers_are_not_saved(scenes, tmp_path, monkeypatch):
+    """The loss is that before the step, so that it tells only at the next one."""
+    take_step = Learner.take_step
+
+    def spoil(self, batch, turn):
+        loss = take_step(self, batch, turn)
+        if turn.steps == 3:
+            next(self.network.parameters()).data[0] = math.inf
+        return loss
+
+    monkeypatch.setattr(Learner, "take_step", spoil)
+    config = make_train_config(scenes, tmp_path, task="classify", checkpoint_steps=1)
+    with pytest.raises(PipelineError, match="the state of step 3 is the last good one") as caught:
+        train_here(config)
+    assert "what step 0 of epoch 1 made of the weights is no finite number" in str(caught.value)
+    shards = plan_job(config, config.output).name_shards(1, 0)
+    assert f"its samples are from {', '.join(shards)} of" in str(caught.value)
+    assert shards
+    assert max(list_states(config.output)) == 3
+
+
+def test_bfloat16_and_a_compiled_network_learn_nearly_the_same(scenes, tmp_path, monkeypatch):
+    # The compiler's own back end takes a minute; this one shows that the network can be captured.
+    compile_ = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_(self, backend="eager"))
+    found = {}
+    for name, changes in {
+        "plain": {}, "bfloat16": {"dtype": "bfloat16"}, "compiled": {"compile": True},
+    }.items():  # fmt: skip
+        losses = []
+        config = make_train_config(
+            scenes, tmp_path / name, task="classify", recipe={"epochs": 1}, **changes
+        )
+        train_here(config, lambda moment, losses=losses: losses.append(moment.loss["total"]))
+        found[name] = losses[-1], load_tensors(tmp_path / name)
+    loss, weights = found["plain"]
+    assert found["compiled"][0] == pytest.approx(loss, rel=1e-4)
+    assert found["bfloat16"][0] != loss
+    assert found["bfloat16"][0] == pytest.approx(loss, rel=0.1)
+    assert {value.dtype for value in found["bfloat16"][1].values()} == {torch.float32}
+    assert found["compiled"][1].keys() == weights.keys()
 
 
 def load_tensors(folder):

@@ -1,0 +1,101 @@
+"""Several workers of one training in processes of their own, without Ray."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+
+from torch import distributed
+
+from pipelines.training import checkpoints
+from pipelines.training.learner import Learner
+from tests.pipelines.training.tiny_training import train_here
+
+# A server that has imported all this and forks: a start costs milliseconds, not seconds.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload([__name__])
+
+
+def train_side_by_side(config, workers, *, log=None, dies_at=None):
+    """Train with so many workers; returns their exit codes.
+
+    With a log each writes down what it learns from, step by step, into a file of that folder. The
+    first one may die at one of its writes.
+    """
+    meeting = Path(f"{config.output}-{workers}-meeting")
+    meeting.parent.mkdir(parents=True, exist_ok=True)
+    started = [
+        processes.Process(
+            target=_train, args=(config, rank, workers, meeting, log, dies_at if not rank else None)
+        )
+        for rank in range(workers)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    meeting.unlink(missing_ok=True)
+    return [process.exitcode for process in started]
+
+
+def _train(config, rank, workers, meeting, log, dies_at):
+    if log is not None:
+        _write_down(Path(log, f"{workers}-{rank}.jsonl"))
+    if dies_at is not None:
+        die_at_write(dies_at)
+    if workers > 1:
+        distributed.init_process_group(
+            "gloo",
+            init_method=f"file://{meeting}",
+            rank=rank,
+            world_size=workers,
+            timeout=timedelta(seconds=60),
+        )
+    # Whose fellow has died cannot go on; who started it knows.
+    with suppress(RuntimeError):
+        train_here(config)
+        return
+    os._exit(1)
+
+
+def die_at_write(calls):
+    """End this process at one of its writes: an object is there, or it is not."""
+    write_bytes, left = checkpoints.storage.write_bytes, calls
+
+    def write_or_die(*args, **options):
+        nonlocal left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+        write_bytes(*args, **options)
+
+    checkpoints.storage.write_bytes = write_or_die
+
+
+def _write_down(path):
+    take_step = Learner.take_step
+
+    def note_step(self, batch, turn):
+        # An example's seed is a function of seed, epoch and sample; a blank one's is 0.
+        seeds = [seed for seed in batch.seeds if seed]
+        with path.open("a") as file:
+            file.write(json.dumps([turn.steps, seeds]) + "\n")
+        return take_step(self, batch, turn)
+
+    Learner.take_step = note_step
+
+
+def read_log(folder, workers, *, steps):
+    """Read what some workers have learnt from in these steps: sorted seeds by step."""
+    found = {step: [] for step in steps}
+    for path in sorted(Path(folder).glob(f"{workers}-*.jsonl")):
+        for line in path.read_text().splitlines():
+            step, seeds = json.loads(line)
+            if step in found:
+                found[step] += seeds
+    return {step: sorted(seeds) for step, seeds in found.items()}
