@@ -1,9 +1,11 @@
 """Shards -> a checkpoint: a classifier, a box regressor, a detector, or all in one network.
 
     overfeat train --shards scenes --output checkpoint --dtype bfloat16
+    overfeat train --images photos --output classifier
 
-Writes model.safetensors and config.json, and the states that a resume needs beside them. Killed,
-it goes on by the same command.
+Shards come from overfeat shards; photos has a folder of images for each class. Writes
+model.safetensors and config.json, and the states that a resume needs beside them. Killed, it goes
+on by the same command.
 """
 
 from __future__ import annotations
@@ -105,7 +107,8 @@ class _Meter:
 class _Choice:
     """What the recipe depends on."""
 
-    task: TrainingTask = "joint"
+    task: TrainingTask | None = None
+    images: str | None = None
     architecture: ArchitectureName = "tiny"
 
 
@@ -120,12 +123,15 @@ def choose_default(args: Sequence[str]) -> TrainConfig:
     """
     asked = [word for word in args if word not in {"-h", "--help"}]
     choice, _ = tyro.cli(_Choice, args=asked, return_unknown_args=True)
+    # Nobody has drawn boxes in a folder of images.
+    task = choice.task or ("joint" if choice.images is None else "classify")
     return TrainConfig(
-        shards=tyro.MISSING,
         output=tyro.MISSING,
-        task=choice.task,
+        shards=tyro.MISSING if choice.images is None else None,
+        images=choice.images,
+        task=task,
         architecture=choice.architecture,
-        recipe=choose_recipe(choice.architecture, choice.task),
+        recipe=choose_recipe(choice.architecture, task),
     )
 
 

@@ -60,6 +60,11 @@ class ShardsConfig:
     """Part of the scenes whose background, handwriting and image quality vary beyond the frozen
     rules, 0 to 1 (digit-scenes, split `train`)."""
 
+    held_out: float = 0.0
+    """Part of the images that split `validation` gets and others do not, 0 to below 1: by their
+    names, so that both agree; where folders of classes are in no folders of splits
+    (class-folders)."""
+
     workers: int | None = None
     """Packing tasks at a time, one CPU each: as many as the cluster has if not given; 1 packs in
     this process, without Ray, as it does a single shard."""
@@ -81,6 +86,8 @@ class ShardsConfig:
             self._check_scenes()
         elif self.input is None:
             raise InputError("--input: received none, expected the folder of the data set")
+        if not 0 <= self.held_out < 1:
+            raise InputError(f"--held-out: received {self.held_out}, expected 0 to below 1")
         self._check_unused()
 
     def _check_scenes(self) -> None:
@@ -103,6 +110,7 @@ class ShardsConfig:
             "max-side": is_made and self.max_side is not None,
             "count": not is_made and self.count is not None,
             "augment": not is_made and self.augment != 0,
+            "held-out": self.source != "class-folders" and self.held_out != 0,
             "image-set": self.source != "voc" and self.image_set != "Main",
         }
         for flag, is_wrong in wrong.items():
@@ -139,6 +147,8 @@ class ShardsConfig:
         }
         if self.source == "voc":
             recipe["image_set"] = self.image_set
+        if self.held_out:
+            recipe["held_out"] = self.held_out
         return recipe | {"seed": self.seed} if self.is_shuffled else recipe
 
 

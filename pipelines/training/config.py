@@ -56,14 +56,20 @@ class ValidationConfig:
 class TrainConfig:
     """A training of one network: from which shards, where to, and how."""
 
-    shards: str
-    """Folder or URI with `SPLIT-000000.tar` and `index.json`, made by `overfeat shards`."""
     output: str
     """Folder or URI for the checkpoint. The same command goes on where it stood."""
     recipe: Recipe
     """How it is trained: `choose_recipe` knows what suits a network and a task."""
     held_out: ValidationConfig = field(default_factory=ValidationConfig)
     """How good it becomes meanwhile."""
+    shards: str | None = None
+    """Folder or URI with `SPLIT-000000.tar` and `index.json`, made by `overfeat shards`."""
+    images: str | None = None
+    """In place of shards: folder or URI with a folder of images for each class, which is packed
+    into `output`/shards first. Nobody has drawn boxes in it: its task is `classify`."""
+    held_out_share: float = 0.1
+    """Part of these images that is held out to measure on, 0 to below 1; unless they lie in train/
+    and validation/."""
     task: TrainingTask = "joint"
     """The classifier on whole images; the box regressor on a finished trunk; the classifier with a
     background class on many windows of an image; all of it together in one network."""
@@ -118,6 +124,7 @@ class TrainConfig:
             raise InputError(
                 f"--wait-for-resources: received {self.wait_for_resources}, expected above 0"
             )
+        self._check_source()
         if self.task == "localize" and self.weights is None:
             raise InputError(
                 "--task localize: trains the box regressor on a finished trunk; name the "
@@ -127,13 +134,38 @@ class TrainConfig:
             raise InputError(
                 f"--workers: received {self.workers}, expected at most --streams {self.streams}"
             )
-        if self.result == "best" and self.held_out.validation is None:
+        is_measured = self.held_out.validation is not None or self.images is not None
+        if self.result == "best" and not is_measured:
             raise InputError("--result best: says nothing without held-out shards; --validation")
         self.order_config()
         window = get_architecture(self.architecture).window
         side = self.recipe.crops.side
         if self.task != "classify" and side < window:
             raise InputError(f"--side: received {side}, expected at least {window}, a window")
+
+    def _check_source(self) -> None:
+        if (self.shards is None) == (self.images is None):
+            raise InputError(
+                "--shards, --images: expected one of them: shards that overfeat shards has made, "
+                "or a folder with a folder of images for each class"
+            )
+        if self.images is not None:
+            self._check_images()
+
+    def _check_images(self) -> None:
+        if self.task != "classify":
+            raise InputError(
+                f"--task {self.task}: needs boxes, and folders of images have none; give --task "
+                "classify, or --shards of a data set with boxes"
+            )
+        if not 0 <= self.held_out_share < 1:
+            received = self.held_out_share
+            raise InputError(f"--held-out-share: received {received}, expected 0 to below 1")
+        if self.held_out.validation is not None:
+            raise InputError(
+                "--validation: says nothing with --images, of which a part is held out; leave it "
+                "out, or see --held-out-share"
+            )
 
     def order_config(self) -> OrderConfig:
         """Collect what decides the order of the samples.

@@ -18,6 +18,7 @@ from pipelines.lease import Lease
 from pipelines.training.config import TrainConfig
 from pipelines.training.graph import run_workers
 from pipelines.training.job import Job, Moment, Tell
+from pipelines.training.own_images import pack_images
 from pipelines.training.shard_set import ShardSet, open_shard_set
 from pipelines.training.state import Position
 from pipelines.training.worker import RESULT_FILE
@@ -31,7 +32,8 @@ TRAIN_FILE: Final = "train.json"
 
 _NO_SETTINGS: Final = frozenset(
     {
-        "shards", "output", "weights", "split", "workers", "decoders", "threads", "compile",
+        "shards", "images", "held_out_share", "output", "weights", "split", "workers", "decoders",
+        "threads", "compile",
         "checkpoint_steps", "keep", "log_steps", "wait_for_resources", "address",
     }
 )  # fmt: skip
@@ -83,6 +85,7 @@ def train(config: TrainConfig, tell: Tell) -> TrainReport:
     """
     started = time.monotonic()
     output = storage.resolve_uri(config.output)
+    config = pack_images(config, output)
     job = plan_job(config, output)
     last: list[Moment] = []
 
@@ -152,6 +155,7 @@ def plan_job(config: TrainConfig, output: str) -> Job:
     Raises:
         InputError: If shards or checkpoint are missing, or do not fit.
     """
+    assert config.shards is not None, "pack_images has not been called"
     shards = open_shard_set(storage.resolve_uri(config.shards), config.split)
     held_out = _open_held_out(config, shards)
     base = None if config.weights is None else fetch_checkpoint(config.weights)

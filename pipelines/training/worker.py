@@ -205,15 +205,14 @@ class _Run:
         self, position: Position, turn: Turn, parts: Mapping[str, float], speed: float
     ) -> None:
         """Write down one step by itself: a resume writes down the same."""
-        facts = {f"loss/{name}": value for name, value in parts.items()}
-        facts |= {
+        facts = {
             "epoch": turn.epoch,
-            "rate": self._learner.rate_at(turn),
             "samples": position.samples,
+            "rate": self._learner.rate_at(turn),
+            **{f"loss_{name}": value for name, value in parts.items()},
+            "samples_per_second": round(speed, 3),
         }
-        self._milestones.journal.note(
-            "training", position.steps, facts | {"samples_per_second": round(speed, 3)}
-        )
+        self._milestones.journal.note("training", position.steps, facts)
 
     def _join(self, step: StepExamples[Example]) -> Batch:
         if step.examples:

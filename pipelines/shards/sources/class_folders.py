@@ -2,11 +2,15 @@
 
 INPUT/CLASS/...jpg          `--split` names the shards
 INPUT/SPLIT/CLASS/...jpg    where that is there; the classes are those of all splits
+
+Without folders of splits a part of the images may be held out: split `validation` gets those.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from pipelines.errors import InputError
 from pipelines.shards.config import ShardsConfig
@@ -14,6 +18,8 @@ from pipelines.shards.keys import make_keys
 from pipelines.shards.records import Annotation, Listing, Record
 from pipelines.shards.rejects import AnnotationError, AnnotationReason
 from pipelines.shards.sources.layout import list_images, open_input
+
+_HELD_OUT_SPLIT: Final = "validation"
 
 
 def list_records(config: ShardsConfig) -> Listing:
@@ -35,6 +41,9 @@ def list_records(config: ShardsConfig) -> Listing:
     classes = sorted({parts[depth] for name in images if len(parts := name.split("/")) > depth + 1})
     labels = {name: label for label, name in enumerate(classes)}
     names = [name.removeprefix(start) for name in images if name.startswith(start)]
+    if config.held_out and not start:
+        is_wanted = config.split == _HELD_OUT_SPLIT
+        names = [name for name in names if _is_held_out(name, config.held_out) == is_wanted]
     return Listing(
         classes=tuple(classes),
         class_ids=tuple(classes),
@@ -67,6 +76,12 @@ def read_annotation(
     if record.label is None:
         raise AnnotationError(AnnotationReason.UNLABELLED, "in no folder of a class")
     return Annotation(label=record.label)
+
+
+def _is_held_out(name: str, share: float) -> bool:
+    """Drawn from the name: more images later move none from one split to the other."""
+    drawn = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+    return drawn < share * 2**64
 
 
 # What the names of a split begin with: its folder if it holds folders, or nothing.

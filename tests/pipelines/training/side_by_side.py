@@ -10,6 +10,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
+import torch
 from torch import distributed
 
 from pipelines.training import checkpoints
@@ -21,17 +22,19 @@ processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload([__name__])
 
 
-def train_side_by_side(config, workers, *, log=None, dies_at=None):
+def train_side_by_side(config, workers, *, log=None, dies_at=None, compiler=None):
     """Train with so many workers; returns their exit codes.
 
     With a log each writes down what it learns from, step by step, into a file of that folder. The
-    first one may die at one of its writes.
+    first one may die at one of its writes. A compiler is a back end of torch.compile; its own takes
+    a minute.
     """
     meeting = Path(f"{config.output}-{workers}-meeting")
     meeting.parent.mkdir(parents=True, exist_ok=True)
     started = [
         processes.Process(
-            target=_train, args=(config, rank, workers, meeting, log, dies_at if not rank else None)
+            target=_train,
+            args=(config, rank, workers, meeting, log, None if rank else dies_at, compiler),
         )
         for rank in range(workers)
     ]
@@ -43,7 +46,10 @@ def train_side_by_side(config, workers, *, log=None, dies_at=None):
     return [process.exitcode for process in started]
 
 
-def _train(config, rank, workers, meeting, log, dies_at):
+def _train(config, rank, workers, meeting, log, dies_at, compiler):
+    if compiler is not None:
+        compile_ = torch.nn.Module.compile
+        torch.nn.Module.compile = lambda self: compile_(self, backend=compiler)
     if log is not None:
         _write_down(Path(log, f"{workers}-{rank}.jsonl"))
     if dies_at is not None:

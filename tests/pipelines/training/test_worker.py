@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import signal
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ import overfeat
 from pipelines.errors import InputError, PipelineError
 from pipelines.training import worker
 from pipelines.training.checkpoints import list_states
+from pipelines.training.journal import read_journal
 from pipelines.training.learner import Learner
 from pipelines.training.run import plan_job
 from pipelines.training.state import Position
@@ -137,26 +138,35 @@ def test_weights_that_are_no_numbers_are_not_saved(scenes, tmp_path, monkeypatch
     assert max(list_states(config.output)) == 3
 
 
-def test_bfloat16_and_a_compiled_network_learn_nearly_the_same(scenes, tmp_path, monkeypatch):
-    # The compiler's own back end takes a minute; this one shows that the network can be captured.
-    compile_ = torch.nn.Module.compile
-    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_(self, backend="eager"))
-    found = {}
-    for name, changes in {
-        "plain": {}, "bfloat16": {"dtype": "bfloat16"}, "compiled": {"compile": True},
-    }.items():  # fmt: skip
-        losses = []
-        config = make_train_config(
-            scenes, tmp_path / name, task="classify", recipe={"epochs": 1}, **changes
-        )
-        train_here(config, lambda moment, losses=losses: losses.append(moment.loss["total"]))
-        found[name] = losses[-1], load_tensors(tmp_path / name)
-    loss, weights = found["plain"]
-    assert found["compiled"][0] == pytest.approx(loss, rel=1e-4)
-    assert found["bfloat16"][0] != loss
-    assert found["bfloat16"][0] == pytest.approx(loss, rel=0.1)
-    assert {value.dtype for value in found["bfloat16"][1].values()} == {torch.float32}
-    assert found["compiled"][1].keys() == weights.keys()
+@pytest.fixture(scope="module")
+def classifier(scenes, tmp_path_factory):
+    """A training of one epoch and where it is."""
+    folder = tmp_path_factory.mktemp("classifier")
+    config = make_train_config(scenes, folder, task="classify", recipe={"epochs": 1})
+    train_here(config)
+    return config, folder
+
+
+def read_loss(config):
+    return read_journal(config.output)[-1]["loss_total"]
+
+
+def test_bfloat16_learns_nearly_the_same_and_leaves_float32(classifier, tmp_path):
+    plain, _ = classifier
+    config = replace(plain, output=str(tmp_path), dtype="bfloat16")
+    train_here(config)
+    assert read_loss(config) != read_loss(plain)
+    assert read_loss(config) == pytest.approx(read_loss(plain), rel=0.1)
+    assert {value.dtype for value in load_tensors(tmp_path).values()} == {torch.float32}
+
+
+def test_a_compiled_network_learns_the_same(classifier, tmp_path):
+    """In a process of its own: what checks the shapes of arrays here cannot be compiled."""
+    plain, folder = classifier
+    config = replace(plain, output=str(tmp_path), compile=True)
+    assert train_side_by_side(config, 1, compiler="eager") == [0]
+    assert read_loss(config) == pytest.approx(read_loss(plain), rel=1e-4)
+    assert load_tensors(tmp_path).keys() == load_tensors(folder).keys()
 
 
 def load_tensors(folder):
