@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
 from pipelines import storage
-from pipelines.errors import InputError
 from pipelines.shards.config import ShardsConfig
 from pipelines.shards.index import read_index
 from pipelines.shards.run import write_shards
@@ -62,14 +60,7 @@ def _pack_held_out(shards: ShardsConfig) -> bool:
     """Pack the other split; says whether there is one."""
     index = read_index(shards.output)
     is_packed = index is not None and shards.split in index["recipes"]
-    if not is_packed and not _has_images(shards):
+    if not is_packed and not class_folders.has_held_out(shards):
         return False
     write_shards(shards)
     return True
-
-
-def _has_images(shards: ShardsConfig) -> bool:
-    """Folders of splits need not have this one, and a share of few images may be none."""
-    with suppress(InputError):
-        return bool(class_folders.list_records(shards).records)
-    return False

@@ -59,6 +59,23 @@ def list_records(config: ShardsConfig) -> Listing:
     )
 
 
+def has_held_out(config: ShardsConfig) -> bool:
+    """Find out whether a split has images that others have not.
+
+    Args:
+        config: Which split of which tree.
+
+    Returns:
+        Whether it has a folder, or a share, with images in it.
+    """
+    root = open_input(config.input)
+    names = list(dict(list_images(root)))
+    if any(name.count("/") > 1 and name.startswith(f"{config.split}/") for name in names):
+        return True
+    has_folders = any(name.count("/") == 1 for name in names)
+    return has_folders and any(_is_held_out(name, config.held_out) for name in names)
+
+
 def read_annotation(
     record: Record, _files: Sequence[bytes], _labels: Mapping[str, int]
 ) -> Annotation:

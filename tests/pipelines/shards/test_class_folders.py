@@ -76,3 +76,25 @@ def test_a_missing_or_empty_folder_is_refused(made, tmp_path):
 
     with pytest.raises(InputError, match=str(tmp_path / "in")):
         read_here(tmp_path / "in")
+
+
+def test_a_part_of_the_images_is_held_out_by_their_names(tmp_path):
+    root = tmp_path / "in"
+    for number in range(40):
+        write(root / "cat" / f"{number}.jpg", make_jpeg())
+    train, held_out = (
+        set(read_here(root, split, held_out=0.3).found) for split in ("train", "validation")
+    )
+    assert not train & held_out
+    assert len(train | held_out) == 40
+    assert 5 <= len(held_out) <= 20
+
+    for number in range(40, 60):
+        write(root / "cat" / f"{number}.jpg", make_jpeg())
+    assert held_out <= set(read_here(root, "validation", held_out=0.3).found)
+    assert train <= set(read_here(root, held_out=0.3).found)
+
+
+def test_folders_of_splits_are_not_split_once_more(tmp_path):
+    build_folders(tmp_path / "in" / "train")
+    assert len(read_here(tmp_path / "in", held_out=0.9).found) == 3

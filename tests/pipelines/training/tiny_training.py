@@ -17,7 +17,7 @@ def make_train_config(shards, output, *, recipe=None, **changes):
     settings = {"streams": 2, "decoders": 0, "checkpoint_steps": 2}
     small = {"epochs": 2, "batch_size": 4} | (recipe or {})
     return TrainConfig(
-        shards=str(shards),
+        shards=None if shards is None else str(shards),
         output=str(output),
         recipe=replace(choose_recipe("tiny", task), **small),
         **settings | changes,
