@@ -67,7 +67,7 @@ class Milestones:
         )
         if is_first:
             forget_after(job.output, position.steps)
-            self._prune()
+            self._tell_best()
 
     def pass_by(
         self, position: Position, done: Mapping[str, float], step: StepExamples[Example]
@@ -117,8 +117,9 @@ class Milestones:
         sign = -1 if metric.endswith("error") else 1
         if self.best is None or sign * value > sign * self.best.value:
             self.best = Best(step=position.steps, metric=metric, value=value)
-        self.journal.note("validation", position.steps, found.values)
-        self.journal.show(position.steps, found.pictures)
+        if self._is_first:
+            self.journal.note("validation", position.steps, found.values)
+            self.journal.show(position.steps, found.pictures)
 
     def _save(self, position: Position, done: Mapping[str, float]) -> None:
         facts = {
@@ -135,9 +136,13 @@ class Milestones:
     def _prune(self) -> None:
         kept = set(sorted(list_states(self._job.output))[-self._job.config.keep :])
         if self.best is not None:
-            write_best(self._job.output, asdict(self.best))
             kept.add(self.best.step)
+        self._tell_best()
         prune_states(self._job.output, keep=kept)
+
+    def _tell_best(self) -> None:
+        if self.best is not None:
+            write_best(self._job.output, asdict(self.best))
 
     def choose_weights(self, position: Position) -> tuple[int, dict[str, Tensor]]:
         """Find the weights that are handed out: the last ones or the best ones.

@@ -114,7 +114,7 @@ def test_the_training_commands_of_the_readme_are_understood():
     section = readme.split("## Training\n")[1].split("\n## ")[0]
     lines = [line for line in section.splitlines() if line.startswith("overfeat ")]
     commands = [line.split()[1:] for line in lines]
-    names = ["shards", "shards", "train", "evaluate", "shards", "train", "annotate"]
+    names = ["shards", "shards", "train", "evaluate", "train", "annotate"]
     assert [command[0] for command in commands] == names
     for command in commands:
         # The unknown flag is the only thing that is wrong with the command.

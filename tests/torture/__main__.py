@@ -26,6 +26,7 @@ from tests.torture.record import Outcome, Record
 from tests.torture.report import align, tabulate, write_page
 from tests.torture.scale import torture_scale
 from tests.torture.storage import torture_store
+from tests.torture.training import torture_trainings
 from tests.torture.updates import torture_histories, torture_updates
 from tests.torture.workers import torture_workers
 
@@ -50,6 +51,7 @@ PARTS: dict[str, Part] = {
     "drivers": Part(torture_all_drivers, {"kills_each": 8}),
     "workers": Part(torture_workers, {"kills": 20}),
     "nodes": Part(torture_nodes, {"kills": 20}),
+    "training": Part(torture_trainings, {"kills": 20}),
     "hostile": Part(torture_files),
     "big-pictures": Part(torture_big_pictures, {"images": 256}),
     "scale": Part(torture_scale),
@@ -63,8 +65,8 @@ class TortureConfig:
     seed: int = 1
     """Of the faults and of the moments."""
     only: tuple[str, ...] = ()
-    """Names of parts: storage updates histories drivers workers nodes hostile big-pictures scale;
-    all if none."""
+    """Names of parts: storage updates histories drivers workers nodes training hostile big-pictures
+    scale; all if none."""
     share: float = 1.0
     """Part of the usual faults to inject, above 0; `hostile` and `scale` are always whole."""
     largest: int = 1_000_000

@@ -1,0 +1,57 @@
+"""Does a training say how far it is, and how good?"""
+
+from __future__ import annotations
+
+import logging
+
+from jobs import train as command
+from pipelines.training.job import Best, Moment
+from pipelines.training.run import TrainReport
+from pipelines.training.state import Position
+
+
+def make_moment(samples, measured=None):
+    position = Position(epoch=2, steps=samples // 4, samples=samples)
+    return Moment(
+        position=position, total_samples=40, loss={"total": 0.75}, rate=0.1, measured=measured
+    )
+
+
+def test_progress_has_rate_time_left_epoch_and_loss(caplog):
+    with caplog.at_level(logging.INFO), command._Meter() as meter:
+        meter.tell(make_moment(8))
+        meter.tell(make_moment(20))
+    line = caplog.messages[-1]
+    assert line.startswith("20/40 samples, ")
+    assert "samples/s, 0:00:0" in line
+    assert line.endswith("left, epoch 2, loss 0.750")
+
+
+def test_what_was_measured_is_said_once(caplog):
+    found = {"step": 4, "map_50": 0.5, "loss": 1.0}
+    with caplog.at_level(logging.INFO), command._Meter() as meter:
+        for samples, measured in ((16, None), (20, found), (24, found)):
+            meter.tell(make_moment(samples, measured))
+    said = [line for line in caplog.messages if line.startswith("held-out")]
+    assert said == ["held-out samples: map_50 0.5000, loss 1.0000 after step 4"]
+
+
+def test_the_report_names_what_was_measured_and_the_best_state():
+    best = Best(step=4, metric="map_50", value=0.5)
+    report = TrainReport(
+        output="out",
+        epochs=2,
+        steps=6,
+        samples=20,
+        damaged=0,
+        seconds=1.0,
+        loss=None,
+        measured={"step": 6, "map_50": 0.25},
+        best={"step": best.step, "metric": best.metric, "value": best.value},
+        is_new=False,
+    )
+    assert command.describe(report).splitlines() == [
+        "2 epochs, 6 steps over 20 samples, done before: out",
+        "held-out samples: map_50 0.2500 after step 6",
+        "best after step 4: map_50 0.5000",
+    ]
