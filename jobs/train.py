@@ -105,11 +105,12 @@ class _Meter:
 
 @dataclass(frozen=True, kw_only=True)
 class _Choice:
-    """What the recipe depends on."""
+    """What other flags depend on."""
 
     task: TrainingTask | None = None
     images: str | None = None
     architecture: ArchitectureName = "tiny"
+    weights: str | None = None
 
 
 def choose_default(args: Sequence[str]) -> TrainConfig:
@@ -131,6 +132,7 @@ def choose_default(args: Sequence[str]) -> TrainConfig:
         images=choice.images,
         task=task,
         architecture=choice.architecture,
+        weights=choice.weights,
         recipe=choose_recipe(choice.architecture, task),
     )
 
