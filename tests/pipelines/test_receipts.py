@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from pipelines.receipts import (
     list_failed,
     list_receipts,
 )
-from pipelines.tables import IMAGES_SCHEMA, Provenance, encode_table, slice_name
+from pipelines.tables import IMAGES_SCHEMA, Provenance, decode_notes, encode_table, slice_name
 from tests.builders import put_receipt
 from tests.pipelines.manifest.written import (
     CountedReads,
