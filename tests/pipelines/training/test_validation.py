@@ -18,7 +18,7 @@ from pipelines.images import ImageLimits, decode_image
 from pipelines.training.checkpoints import list_states
 from pipelines.training.config import ValidationConfig
 from pipelines.training.events import Picture
-from pipelines.training.journal import read_journal
+from pipelines.training.journal import Journal, read_journal
 from pipelines.training.milestones import Milestones
 from pipelines.training.run import plan_job
 from pipelines.training.shard_set import open_shard_set
@@ -235,6 +235,10 @@ def test_a_resumed_training_decides_alike_which_state_is_best(
         with pytest.raises(KilledError):
             train_here(config)
     assert read_best(tmp_path)["step"] == 1
+    # Of a step whose state was not saved, by a command with other --checkpoint-steps.
+    stray = Journal(config.output)
+    stray.note("training", 3, {"loss": 1.0})
+    stray.write(3_000)
     give_values(monkeypatch, [0.3, 0.4] if calls else [0.2, 0.3, 0.4])
     train_here(config)
     assert read_best(tmp_path) == {"step": 2, "metric": "top1_error", "value": 0.2}
