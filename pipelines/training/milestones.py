@@ -106,20 +106,27 @@ class Milestones:
         assert self._validator is not None
         found = self._validator.measure(self._learner.weights())
         self.measured = {"step": position.steps, **found.values}
+        self._compare(position, found.values)
+        if self._is_first:
+            self.journal.note("validation", position.steps, found.values)
+            self.journal.show(position.steps, found.pictures)
+
+    def _compare(self, position: Position, values: Mapping[str, float]) -> None:
+        """Decide whether this state is the best so far."""
         metric = DECIDES[self._job.config.task]
-        value = found.values.get(metric)
+        value = values.get(metric)
         if value is None:
-            raise PipelineError(
-                f"--validation {self._job.config.held_out.validation}: no sample has what "
-                f"{self._job.config.task} is measured by ({metric}); take others, or leave it out"
+            # Refused here, a day's work could not go on without the held-out samples either.
+            logger.warning(
+                "--validation %s: no sample has what gives the %s, so that no state is the best",
+                self._job.config.held_out.validation,
+                metric,
             )
+            return
         # Of equals the first: a resume must not depend on who comes later.
         sign = -1 if metric.endswith("error") else 1
         if self.best is None or sign * value > sign * self.best.value:
             self.best = Best(step=position.steps, metric=metric, value=value)
-        if self._is_first:
-            self.journal.note("validation", position.steps, found.values)
-            self.journal.show(position.steps, found.pictures)
 
     def _save(self, position: Position, done: Mapping[str, float]) -> None:
         facts = {

@@ -139,8 +139,7 @@ class Validator:
         rank = distributed.get_rank() if distributed.is_initialized() else 0
         world = distributed.get_world_size() if distributed.is_initialized() else 1
         member = self._open_member(self._take_first(weights))
-        count = len(self._numbers)
-        mine = self._numbers[count * rank // world : count * (rank + 1) // world]
+        mine = take_share(self._numbers, rank, world)
         share = _Share()
         cases = self._iter_cases(mine, share)
         predictor = Predictor([member])
@@ -262,6 +261,21 @@ def choose_samples(count: int, limit: int | None) -> list[int]:
     """
     wanted = count if limit is None else min(count, limit)
     return [place * count // wanted for place in range(wanted)]
+
+
+def take_share(numbers: Sequence[int], rank: int, world: int) -> Sequence[int]:
+    """Divide samples among workers: neighbours stay together, as they are read.
+
+    Args:
+        numbers: Of all that are measured.
+        rank: Of the worker.
+        world: Workers.
+
+    Returns:
+        Those of this worker.
+    """
+    count = len(numbers)
+    return numbers[count * rank // world : count * (rank + 1) // world]
 
 
 def iter_chosen(shards: ShardSet, numbers: Sequence[int]) -> Iterator[tuple[int, EncodedSample]]:

@@ -22,7 +22,13 @@ from pipelines.training.journal import Journal, read_journal
 from pipelines.training.milestones import Milestones
 from pipelines.training.run import plan_job
 from pipelines.training.shard_set import open_shard_set
-from pipelines.training.validation import Measured, Validator, choose_samples, iter_chosen
+from pipelines.training.validation import (
+    Measured,
+    Validator,
+    choose_samples,
+    iter_chosen,
+    take_share,
+)
 from tests.builders import make_checkpoint, write_scenes
 from tests.pipelines.training.tiny_shards import write_shards
 from tests.pipelines.training.tiny_training import make_train_config, train_here
@@ -131,6 +137,15 @@ def test_no_limit_takes_all(count, limit, chosen):
     assert choose_samples(count, limit) == chosen
 
 
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [0, 1, 4, 7])
+def test_workers_share_the_samples(count, world):
+    shares = [take_share(range(count), rank, world) for rank in range(world)]
+    assert [number for share in shares for number in share] == list(range(count))
+    sizes = [len(share) for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
 def test_a_damaged_sample_is_left_out_and_named(tmp_path, caplog, monkeypatch):
     shards = write_scenes(tmp_path / "scenes", 4)
     held_out = write_scenes(tmp_path / "held-out", 3, split="validation")
@@ -206,6 +221,19 @@ def test_the_best_state_stays_beside_the_last_ones(scenes, held_out, tmp_path, m
     assert [(line["step"], line["top1_error"]) for line in lines] == [
         (1, 0.5), (2, 0.2), (3, 0.3), (4, 0.2), (5, 0.4),
     ]  # fmt: skip
+
+
+def test_samples_that_say_nothing_of_the_task_stop_no_training(
+    scenes, held_out, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(
+        Validator, "measure", lambda self, weights: Measured(values={"loss": 1.0}, pictures=[])
+    )
+    config = make_config(scenes, held_out, tmp_path, recipe={"epochs": 1}, result="best")
+    train_here(config)
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["best"], result["measured"]["loss"], result["step"]) == (None, 1.0, 1)
+    assert "no sample has what gives the top1_error" in caplog.text
 
 
 class KilledError(Exception):
