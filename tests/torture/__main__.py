@@ -23,7 +23,7 @@ from tests.torture.drivers import torture_all_drivers
 from tests.torture.hostile import torture_files
 from tests.torture.nodes import torture_nodes
 from tests.torture.record import Outcome, Record
-from tests.torture.report import align, tabulate, write_page
+from tests.torture.report import align, name_commit, tabulate, write_page
 from tests.torture.scale import torture_scale
 from tests.torture.storage import torture_store
 from tests.torture.training import torture_trainings
@@ -166,6 +166,8 @@ def main() -> int:
     """
     config = tyro.cli(TortureConfig, description=__doc__)
     forget_environment()
+    # Now: the page that is written would make its own commit another one.
+    name_commit()
     outcomes = []
     for name in config.only or PARTS:
         outcomes.append(torture(name, config))

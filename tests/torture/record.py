@@ -18,8 +18,8 @@ class Record:
     """Of these, rows that are missing or differ in any bit."""
     doubled: int = 0
     """Rows that stand there twice."""
-    reread: int = 0
-    """Images that were read though their slice was committed."""
+    reread: int | None = None
+    """Images that were read though their slice was committed; None if nobody looked."""
     notes: tuple[str, ...] = ()
     """What else was measured or done, a sentence each."""
     table: tuple[tuple[str, ...], ...] = ()

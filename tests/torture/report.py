@@ -6,8 +6,10 @@ A part or a size that was not done this time keeps the line that it had on the p
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 from pipelines.versions import describe_versions
@@ -15,10 +17,12 @@ from tests.torture.record import Outcome
 
 HEAD = (
     *("part", "seed", "faults injected", "survived", "rows compared", "lost", "doubled"),
-    *("read again", "seconds", "date"),
+    *("read again", "seconds", "date", "commit"),
 )
 _INTRO = Path(__file__).with_name("reliability_intro.md")
+_ROOT = Path(__file__).parents[2]
 _NONE = "Not measured yet."
+_UNKNOWN = "-"
 _PARTS, _DETAILS, _SIZES = "## Results", "## What was injected and measured", "## Scale"
 
 
@@ -37,13 +41,25 @@ def tabulate(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
 def _line(outcome: Outcome) -> tuple[str, ...]:
     record = outcome.record
     place = (outcome.part, str(outcome.seed))
-    when = (f"{outcome.seconds:,.0f}", f"{datetime.now(UTC):%Y-%m-%d}")
+    when = (f"{outcome.seconds:,.0f}", f"{datetime.now(UTC):%Y-%m-%d}", name_commit())
     if record is None:
         return (*place, "FAILED", "", "", "", "", "", *when)
     faults = sum(record.faults.values())
     survived = "FAILED" if outcome.failure else f"{faults:,}"
-    counts = (record.rows, record.lost, record.doubled, record.reread)
-    return (*place, f"{faults:,}", survived, *(f"{count:,}" for count in counts), *when)
+    counts = [f"{count:,}" for count in (record.rows, record.lost, record.doubled)]
+    reread = _UNKNOWN if record.reread is None else f"{record.reread:,}"
+    return (*place, f"{faults:,}", survived, *counts, reread, *when)
+
+
+@cache
+def name_commit() -> str:
+    """Name the commit that is tortured, with a `+` if files differ from it; "-" without git."""
+    command = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
+    try:
+        done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return _UNKNOWN
+    return done.stdout.strip()
 
 
 def align(lines: Sequence[Sequence[str]]) -> str:

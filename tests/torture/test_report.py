@@ -7,7 +7,7 @@ import pytest
 from tests.torture import __main__ as program
 from tests.torture.apart import ApartError, run_apart, run_limited
 from tests.torture.record import Outcome, Record
-from tests.torture.report import write_page
+from tests.torture.report import name_commit, tabulate, write_page
 from tests.torture.victims import die, fail, hang, lose, succeed
 
 
@@ -81,3 +81,14 @@ def test_the_page_keeps_the_lines_of_what_was_not_done_again(tmp_path):
         "| 20 | 2.0 |",
     ]
     assert "first command" not in page.read_text()
+
+
+def test_images_read_again_are_counted_only_where_somebody_looked():
+    head, *lines = tabulate([outcome_of("a", Record()), outcome_of("b", Record(reread=0))])
+    place = head.index("read again")
+    assert [line[place] for line in lines] == ["-", "0"]
+
+
+def test_each_line_names_the_commit_that_it_stands_for():
+    head, line = tabulate([outcome_of("a", Record())])
+    assert line[head.index("commit")].rstrip("+") in {name_commit().rstrip("+"), "-"}

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 _IN_ACCESS = 0x1
+_IN_Q_OVERFLOW = 0x4000
 _EVENT = struct.Struct("iIII")
 _BUFFER_BYTES = 1 << 20
 
@@ -44,7 +45,9 @@ class FileReads:
                 # The folder itself has no name; it is read when it is listed.
                 return set(self._names) - {""}
             while events:
-                *_, length = _EVENT.unpack_from(events)
+                _, mask, _, length = _EVENT.unpack_from(events)
+                # What the kernel could not keep may have been any name: nothing is known then.
+                assert not mask & _IN_Q_OVERFLOW, "more reads than the kernel keeps in its queue"
                 name = events[_EVENT.size : _EVENT.size + length]
                 self._names.append(os.fsdecode(name.rstrip(b"\0")))
                 events = events[_EVENT.size + length :]
