@@ -8,13 +8,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.run import AnnotateReport, annotate
-from pipelines.manifest import list_generations, read_summary
-from pipelines.receipts import list_receipts
+from pipelines.manifest import list_generations, open_manifest
+from pipelines.tables import IMAGES
 from tests.torture.apart import tell
 from tests.torture.rereads import Rereads
+from tests.torture.scenarios import Scenario
 
 _POLL_S = 0.005
 _PAUSE_S = 1.0
@@ -23,7 +25,7 @@ _PATIENCE_S = 15.0
 """Until something that is not there is left for another run."""
 
 Strike = Callable[[random.Random, Callable[[], None]], bool]
-"""Kills one thing, if it is there at this moment, and calls right after; says whether it was."""
+"""Kills one thing, if it has work at this moment, and calls right after; says whether it had."""
 
 
 class Killer:
@@ -39,23 +41,26 @@ class Killer:
 
         Args:
             strikes: By kind of what they kill.
-            plan: Parts of the slices that are committed, 0 to 1, and what is killed then.
+            plan: Parts of the slices to do that are committed, 0 to 1, and what is killed then.
             source: Of what is left to chance.
         """
         self.struck = Counter[str]()
         self._strikes, self._plan, self._source = strikes, sorted(plan), source
 
-    def disturb(self, config: AnnotateConfig) -> tuple[AnnotateReport, set[str]]:
+    def disturb(self, scenario: Scenario, output: str) -> tuple[AnnotateReport, set[str]]:
         """Run a command, once, and kill as told meanwhile, from its manifest to its last receipt.
 
         The run has a thread, not the killing: Ray lets only the main thread start a node.
 
         Args:
-            config: Of a first run over a folder on local disk.
+            scenario: What to run, over a folder on local disk.
+            output: Where.
 
         Returns:
-            Its report, and the images that were read though their slice was committed.
+            Its report, and the images that were read though their slice was committed, or though
+            the command had no business with them.
         """
+        config = scenario.begin(output)
         ended = threading.Event()
 
         def drive() -> AnnotateReport:
@@ -64,10 +69,11 @@ class Killer:
             finally:
                 ended.set()
 
-        with ThreadPoolExecutor(1) as driver, Rereads(config) as rereads:
+        commits = Commits(config)
+        with ThreadPoolExecutor(1) as driver, Rereads(config, scenario.kept) as rereads:
             running = driver.submit(drive)
             try:
-                self._strike_all(config, rereads, ended)
+                self._strike_all(commits, rereads, ended)
             except BaseException as error:
                 # Without what should have been replaced the run may wait for ever.
                 tell(f"the killer failed: {error!r}")
@@ -75,31 +81,55 @@ class Killer:
             report = running.result()
         return report, rereads.names
 
-    def _strike_all(self, config: AnnotateConfig, rereads: Rereads, ended: threading.Event) -> None:
-        while not list_generations(config.output):
+    def _strike_all(self, commits: Commits, rereads: Rereads, ended: threading.Event) -> None:
+        while not commits.is_planned():
             if ended.wait(_POLL_S):
                 return
-        slices = read_summary(config.output).slices
+        slices = commits.count_slices()
         for share, kind in self._plan:
             # What is killed behind the last commit would disturb nothing.
             moment = min(round(share * slices), slices - 2)
-            if not self._wait_for(config, moment, ended):
+            if not self._wait_for(commits, moment, ended):
                 return
             deadline = time.monotonic() + _PATIENCE_S
-            while time.monotonic() < deadline and count_receipts(config) < slices - 1:
+            while time.monotonic() < deadline and commits.count() < slices - 1:
                 if self._strikes[kind](self._source, rereads.mark):
                     self.struck[kind] += 1
-                    tell(f"{kind}, {count_receipts(config)} of {slices} slices were committed")
+                    tell(f"{kind}, {commits.count()} of {slices} slices were committed")
                     break
                 ended.wait(_POLL_S)
 
-    def _wait_for(self, config: AnnotateConfig, receipts: int, ended: threading.Event) -> bool:
+    def _wait_for(self, commits: Commits, count: int, ended: threading.Event) -> bool:
         """Wait until so many slices are committed; says whether the run still goes on."""
-        while count_receipts(config) < receipts and not ended.wait(_POLL_S):
+        while commits.count() < count and not ended.wait(_POLL_S):
             pass
         return not ended.wait(self._source.uniform(0, _PAUSE_S))
 
 
-def count_receipts(config: AnnotateConfig) -> int:
-    """Count the slices that are committed."""
-    return len(list_receipts(config.output))
+class Commits:
+    """How far a command is that begins now, by the receipts on disk that it has put."""
+
+    def __init__(self, config: AnnotateConfig) -> None:
+        self._output = config.output
+        self._generations = list_generations(config.output)
+        self._receipts = self._list()
+
+    def is_planned(self) -> bool:
+        """Whether the generation that the command does is complete."""
+        return list_generations(self._output) != self._generations
+
+    def count_slices(self) -> int:
+        """Count the slices that it has to do."""
+        manifest = open_manifest(self._output)
+        assert manifest is not None
+        newest = manifest.summary.generation
+        return sum(place.generation == newest for place in manifest.places)
+
+    def count(self) -> int:
+        """Count those that it has committed."""
+        return len(self._list() - self._receipts)
+
+    def _list(self) -> set[tuple[str, int, int]]:
+        # A receipt that is written anew is another file.
+        receipts = [(path, path.stat()) for path in Path(self._output, IMAGES).glob("*.parquet")]
+        return {(path.name, stat.st_ino, stat.st_mtime_ns) for path, stat in receipts}

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.builders import make_checkpoint, make_config
-from tests.pipelines.annotate.processes import find_family, kill_all
+from tests.pipelines.annotate.processes import find_family, find_workers, kill_all
 from tests.torture.own_ray import own_folder
 from tests.torture.record import Record
-from tests.torture.workers import NODE, torture_rounds, write_large_pictures
+from tests.torture.scenarios import KINDS
+from tests.torture.workers import NODE, TITLES, prepare_bucket, torture_rounds
 
 _STORE_BYTES = 256 * 2**20
 """Object store of a node."""
@@ -58,8 +57,12 @@ class MortalCluster:
         return str(self._cluster.address)
 
     def kill_one(self, source: random.Random, mark: Callable[[], None]) -> bool:
-        """SIGKILL a node with all its processes, and let a fresh one join."""
-        node = self._nodes.pop(source.randrange(len(self._nodes)))
+        """SIGKILL a node with all its processes, if one has work, and let a fresh one join."""
+        at_work = [node for node in self._nodes if has_work(_raylet_of(node))]
+        if not at_work:
+            return False
+        node = source.choice(at_work)
+        self._nodes.remove(node)
         kill_all(find_family(_raylet_of(node)))
         mark()
         self._cluster.remove_node(node, allow_graceful=False)
@@ -74,6 +77,11 @@ class MortalCluster:
         return self._cluster.add_node(
             num_cpus=_CPUS, num_gpus=0, object_store_memory=_STORE_BYTES, include_dashboard=False
         )
+
+
+def has_work(raylet: int) -> bool:
+    """Whether a process of a node reads, detects or writes a slice at this moment."""
+    return any(find_workers(raylet, title) for title in (*TITLES.values(), "(write)"))
 
 
 def _raylet_of(node: Any) -> int:
@@ -96,11 +104,11 @@ def join_mortal() -> Iterator[MortalCluster]:
             cluster.shutdown()
 
 
-def torture_nodes(seed: int, *, kills: int, images: int = 240) -> Record:
-    """Kill nodes, so many, in as many runs as it takes."""
+def torture_nodes(
+    seed: int, *, kills: int, images: int = 240, kinds: Sequence[str] = KINDS
+) -> Record:
+    """Kill nodes that have work, so many, in runs of each kind."""
     with TemporaryDirectory() as folder, join_mortal() as cluster:
-        write_large_pictures(str(Path(folder, "in")), images)
-        weights = make_checkpoint(Path(folder, "weights"))
-        config = make_config(folder, weights, slice_size=3, workers=2)
+        config = prepare_bucket(folder, images)
         strikes = {NODE: cluster.kill_one}
-        return torture_rounds(config, strikes, seed=seed, kills=kills)
+        return torture_rounds(config, strikes, seed=seed, kills=kills, kinds=kinds)

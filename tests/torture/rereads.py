@@ -1,30 +1,35 @@
-"""Which images are read though their slice was committed before something was killed?"""
+"""Which images are read that nobody may read any more: of committed slices, or not asked for?"""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from pathlib import Path
+from collections.abc import Set as AbstractSet
 from types import TracebackType
 from typing import Self
 
 from pipelines.annotate.config import AnnotateConfig
-from pipelines.manifest import iter_slices, open_manifest
-from pipelines.receipts import list_receipts
+from pipelines.manifest import list_generations
 from tests.pipelines.annotate.file_reads import FileReads
+from tests.pipelines.annotate.killed import list_done
 
 
 class Rereads:
-    """Looks on from one kill to the next, at a first run over a folder on local disk."""
+    """Looks on from one kill to the next, at a command over a folder on local disk."""
 
-    def __init__(self, config: AnnotateConfig) -> None:
-        self._config = config
-        self._stack = ExitStack()
+    def __init__(self, config: AnnotateConfig, kept: AbstractSet[str] = frozenset()) -> None:
+        """Say what to look at.
+
+        Args:
+            config: Of the command.
+            kept: Names of images that it may not read from its start.
+        """
+        self._config, self._forbidden = config, kept
+        self._before = max(list_generations(config.output), default=-1)
         self._reads: FileReads | None = None
-        self._committed: set[str] = set()
         self.names: set[str] = set()
         """Images that were read again, so far."""
 
     def __enter__(self) -> Self:
+        self._look()
         return self
 
     def __exit__(
@@ -38,23 +43,15 @@ class Rereads:
     def mark(self) -> None:
         """Something is killed now: what is committed must not be read from here on."""
         self._collect()
-        self._committed = list_committed(self._config.output)
-        self._reads = self._stack.enter_context(FileReads(self._config.images))
+        self._forbidden |= list_done(self._config.output, after=self._before)
+        self._look()
+
+    def _look(self) -> None:
+        self._reads = FileReads(self._config.images)
+        self._reads.__enter__()
 
     def _collect(self) -> None:
         if self._reads is not None:
-            self.names |= self._reads.names() & self._committed
-        self._stack.close()
+            self.names |= self._reads.names() & self._forbidden
+            self._reads.__exit__(None, None, None)
         self._reads = None
-
-
-def list_committed(output: str) -> set[str]:
-    """Name the images of the committed slices of a first run."""
-    manifest = open_manifest(output)
-    if manifest is None:
-        return set()
-    return {
-        Path(entry.info.uri).name
-        for _, entries in iter_slices(manifest, sorted(list_receipts(output)))
-        for entry in entries
-    }

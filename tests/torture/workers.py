@@ -5,50 +5,29 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipelines.annotate.config import AnnotateConfig
-from tests.builders import (
-    annotate_without_ray,
-    encode_picture,
-    make_checkpoint,
-    make_config,
-    make_picture,
-)
+from tests.builders import make_checkpoint, make_config
 from tests.pipelines.annotate.processes import NoSuchProcess, Process, find_workers
 from tests.torture.apart import tell
 from tests.torture.comparison import Comparison, compare_runs
 from tests.torture.killer import Killer, Strike
 from tests.torture.own_ray import own_ray
 from tests.torture.record import Record
+from tests.torture.scenarios import KINDS, UPDATE, live_through, write_large_pictures
 
-DETECT, READ, NODE = "detect actor killed", "read task killed", "node killed"
-TITLES = {DETECT: "DetectActor", READ: "(read)"}
-"""What Ray calls a process while it does this."""
+DETECT, READ, NODE = "detect actor", "read task", "node"
+TITLES = {DETECT: "DetectActor)).", READ: "(read)"}
+"""What Ray calls a process while it does this; an idle detect actor has no dot."""
 _CPUS = 4
-_PICTURES = 4
-"""That are not alike; the bucket holds each many times, as one file with many names."""
 WHEN = {DETECT: (0.05, 0.9), NODE: (0.05, 0.9), READ: (0.0, 0.1)}
 """Part of the slices that are committed when a thing is killed first and last: reading is ahead."""
-_ROUNDS, _MOST_ROUNDS = 3, 12
-"""Runs that share the kills, and the most that it may take."""
-_LEAST_EACH = 2
-"""Kills of a kind in a run."""
-
-
-def write_large_pictures(folder: str, count: int) -> None:
-    """Fill a folder with three megapixels a picture: to read a slice of them takes its time."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for number in range(count):
-        path = Path(folder, f"photo-{number:05d}.jpg")
-        if number < _PICTURES:
-            path.write_bytes(encode_picture(make_picture(number, height=1500, width=2000)))
-        else:
-            path.hardlink_to(Path(folder, f"photo-{number % _PICTURES:05d}.jpg"))
+_MOST_ROUNDS = 6
+"""Runs of a kind that it may take."""
 
 
 def kill_worker(title: str, source: random.Random, mark: Callable[[], None]) -> bool:
@@ -65,13 +44,18 @@ def kill_worker(title: str, source: random.Random, mark: Callable[[], None]) -> 
 
 
 def torture_workers(seed: int, *, kills: int, images: int = 240) -> Record:
-    """Kill detect actors and read tasks, so many of each, in as many runs as it takes."""
+    """Kill detect actors and read tasks, so many of each, in runs of each kind."""
     with own_ray(_CPUS), TemporaryDirectory() as folder:
-        write_large_pictures(str(Path(folder, "in")), images)
-        weights = make_checkpoint(Path(folder, "weights"))
-        config = make_config(folder, weights, slice_size=3, workers=2)
-        strikes = {kind: partial(kill_worker, title) for kind, title in TITLES.items()}
+        config = prepare_bucket(folder, images)
+        strikes = {victim: partial(kill_worker, title) for victim, title in TITLES.items()}
         return torture_rounds(config, strikes, seed=seed, kills=kills)
+
+
+def prepare_bucket(folder: str, images: int, *, workers: int = 2) -> AnnotateConfig:
+    """Fill a bucket that takes its time; gives the command of a first run over it."""
+    write_large_pictures(str(Path(folder, "in")), images)
+    weights = make_checkpoint(Path(folder, "weights"))
+    return make_config(folder, weights, slice_size=3, workers=workers)
 
 
 def torture_rounds(
@@ -80,34 +64,49 @@ def torture_rounds(
     *,
     seed: int,
     kills: int,
+    kinds: Sequence[str] = KINDS,
 ) -> Record:
-    """Do the same run again and again, disturbed, until each kind of thing was killed so often."""
-    undisturbed = f"{config.output}-undisturbed"
-    annotate_without_ray(config, undisturbed)
+    """Disturb commands of each kind until each victim was killed so often, by a fair share each."""
     source, struck = random.Random(seed), Counter[str]()
     total, reread, rounds = Comparison(), 0, 0
-    each = max(_LEAST_EACH, -(-kills // _ROUNDS))
-    while any(struck[kind] < kills for kind in strikes):
-        rounds += 1
-        assert rounds <= _MOST_ROUNDS, f"only {dict(struck)} in {rounds - 1} runs"
-        plan = [
-            (source.uniform(*WHEN[kind]), kind)
-            for kind in strikes
-            for _ in range(min(kills - struck[kind], each))
-        ]
-        killer = Killer(strikes, plan, source)
-        output = f"{config.output}-{rounds}"
-        report, again = killer.disturb(replace(config, output=output))
-        assert report.slices_done == report.slices
-        total += compare_runs(output, undisturbed)
-        reread += len(again)
-        struck += killer.struck
-        tell(f"run {rounds} ended well; so far: {dict(struck)}, {total}, {reread} read again")
+    each = -(-kills // len(kinds))
+    for scenario in live_through(config, kinds):
+        of_kind = Counter[str]()
+        for number in range(_MOST_ROUNDS):
+            plan = _plan(strikes, source, {victim: each - of_kind[victim] for victim in strikes})
+            if not plan:
+                break
+            killer = Killer(strikes, plan, source)
+            output = f"{config.output}-{scenario.kind.replace(' ', '-')}-{number}"
+            report, again = killer.disturb(scenario, output)
+            assert report.slices_done > 1
+            total += compare_runs(output, scenario.undisturbed)
+            reread += len(again)
+            of_kind += killer.struck
+            rounds += 1
+            tell(f"{scenario.kind}: {dict(of_kind)}, {total}, {reread} read again so far")
+        assert min(of_kind[victim] for victim in strikes) >= each, f"only {dict(of_kind)}"
+        struck += Counter(
+            {f"{victim} killed in {_a(scenario.kind)}": count for victim, count in of_kind.items()}
+        )
     return Record(
         faults=dict(struck),
         rows=total.rows,
         lost=total.lost,
         doubled=total.doubled,
         reread=reread,
-        notes=(f"{rounds} runs, none of them started again",),
+        notes=(f"{rounds} commands, none of them started again",),
     )
+
+
+def _plan(
+    strikes: Mapping[str, Strike], source: random.Random, left: Mapping[str, int]
+) -> list[tuple[float, str]]:
+    """Draw the moments of a command's kills."""
+    return [
+        (source.uniform(*WHEN[victim]), victim) for victim in strikes for _ in range(left[victim])
+    ]
+
+
+def _a(kind: str) -> str:
+    return f"{'an' if kind == UPDATE else 'a'} {kind}"
