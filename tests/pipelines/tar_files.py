@@ -8,6 +8,7 @@ import tarfile
 import webdataset
 
 from pipelines import storage
+from tests.builders import encode_picture, make_picture
 
 FORMATS = {
     "ustar": tarfile.USTAR_FORMAT,
@@ -48,6 +49,16 @@ def write_shard(path, samples):
         for sample in samples:
             writer.write(sample)
     return str(path)
+
+
+def draw(*numbers, size=(40, 48)):
+    """Files of pictures, and what a sample of a data set has beside them."""
+    height, width = size
+    files = []
+    for number in numbers:
+        picture = encode_picture(make_picture(number, height=height, width=width))
+        files += [(f"{number:03d}.jpg", picture), (f"{number:03d}.cls", b"7")]
+    return files
 
 
 def extract(data):

@@ -19,13 +19,20 @@ import tyro
 
 from tests.torture.apart import ApartError, run_limited, tell
 from tests.torture.big_pictures import torture_big_pictures
+from tests.torture.contests import torture_contests
+from tests.torture.deadly import torture_deadly
 from tests.torture.drivers import torture_all_drivers
+from tests.torture.fuzz import torture_decoder
 from tests.torture.hostile import torture_files
+from tests.torture.keys import torture_keys
 from tests.torture.nodes import torture_nodes
+from tests.torture.outages import torture_outages
 from tests.torture.record import Outcome, Record
 from tests.torture.report import align, name_commit, tabulate, write_page
 from tests.torture.scale import torture_scale
+from tests.torture.secrets import torture_secrets
 from tests.torture.storage import torture_store
+from tests.torture.tars import torture_tars
 from tests.torture.training import torture_trainings
 from tests.torture.updates import torture_histories, torture_updates
 from tests.torture.workers import torture_workers
@@ -46,15 +53,22 @@ class Part:
 
 PARTS: dict[str, Part] = {
     "storage": Part(torture_store, {"objects": 3200, "images": 100}),
+    "contests": Part(torture_contests, {"contests": 24}),
+    "outages": Part(torture_outages, {"outages": 60}),
+    "keys": Part(torture_keys, {"names": 120}),
     "updates": Part(torture_updates, {"kills": 30}),
     "histories": Part(torture_histories, {"histories": 80}),
     "drivers": Part(torture_all_drivers, {"kills_each": 8}),
     "workers": Part(torture_workers, {"kills": 20}),
     "nodes": Part(torture_nodes, {"kills": 20}),
-    "training": Part(torture_trainings, {"kills": 20}),
+    "tars": Part(torture_tars, {"kills": 40}),
+    "secrets": Part(torture_secrets, {"rounds": 2}),
+    "deadly": Part(torture_deadly, {"each": 6}),
     "hostile": Part(torture_files),
+    "decoder": Part(torture_decoder, {"inputs": 20_000}),
     "big-pictures": Part(torture_big_pictures, {"images": 256}),
     "scale": Part(torture_scale),
+    "training": Part(torture_trainings, {"kills": 20}),
 }
 
 
@@ -65,8 +79,8 @@ class TortureConfig:
     seed: int = 1
     """Of the faults and of the moments."""
     only: tuple[str, ...] = ()
-    """Names of parts: storage updates histories drivers workers nodes training hostile big-pictures
-    scale; all if none."""
+    """Names of parts: storage contests outages keys updates histories drivers workers nodes tars
+    secrets deadly hostile decoder big-pictures scale training; all if none."""
     share: float = 1.0
     """Part of the usual faults to inject, above 0; `hostile` and `scale` are always whole."""
     largest: int = 1_000_000

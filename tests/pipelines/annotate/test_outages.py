@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from dataclasses import replace
 
@@ -14,19 +13,12 @@ from pipelines.errors import StorageError
 from tests.builders import (
     assert_same_rows,
     encode_picture,
-    list_all,
     make_config,
     make_picture,
-    read_file,
 )
+from tests.pipelines.annotate.outages import SENTENCES, Countdown, assert_whole
 
 IMAGES = 7
-SENTENCES = {
-    errno.ENOSPC: "the disk or quota is full",
-    errno.EDQUOT: "the disk or quota is full",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "denied",
-}
 
 
 def put_pictures(root):
@@ -40,26 +32,6 @@ def impatient_drivers(monkeypatch):
     """A lease that cannot be given back is waited for, unless its process has ended."""
     times = lease.LeaseTimes(heartbeat=0.1, lease=0.3)
     monkeypatch.setattr(lease, "DEFAULT_TIMES", times)
-
-
-class Countdown:
-    """Does something before a call, from a certain one on."""
-
-    def __init__(self, function, calls, act):
-        self.function, self.left, self.act = function, calls, act
-
-    def __call__(self, *args, **options):
-        self.left -= 1
-        if self.left < 0:
-            self.act()
-        return self.function(*args, **options)
-
-
-def assert_whole(root):
-    names = [name for name in list_all(root) if name.endswith(".parquet")]
-    for name in names:
-        read_file(storage.join_uri(root, name))
-    return names
 
 
 @pytest.mark.usefixtures("plain_engine")

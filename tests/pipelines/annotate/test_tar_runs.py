@@ -32,21 +32,12 @@ from tests.builders import (
 from tests.faults.fixtures import start_proxy
 from tests.faults.plan import Operation
 from tests.pipelines.annotate.killed import count_moments, run_killed
-from tests.pipelines.tar_files import make_tar, put_tar, write_shard
+from tests.pipelines.annotate.recorded_reads import RecordedReads
+from tests.pipelines.tar_files import draw, make_tar, put_tar, write_shard
 
 __all__ = ["start_proxy"]
 
 pytestmark = pytest.mark.usefixtures("plain_engine", "fake_model")
-
-
-def draw(*numbers, size=(40, 48)):
-    """Files of pictures, and what a sample of a data set has beside them."""
-    height, width = size
-    files = []
-    for number in numbers:
-        picture = encode_picture(make_picture(number, height=height, width=width))
-        files += [(f"{number:03d}.jpg", picture), (f"{number:03d}.cls", b"7")]
-    return files
 
 
 def put_shards(root, *numbers, per_shard=4):
@@ -66,25 +57,6 @@ def rename(table, names):
     images = [names(image) for image in table["image"].to_pylist()]
     named = table.set_column(0, "image", pa.array(images)).drop_columns("fingerprint")
     return named.sort_by("image")
-
-
-class RecordedReads:
-    """Every read of images, and every tar that is opened for its index."""
-
-    def __init__(self, monkeypatch):
-        self.images, self.opened = [], []
-        read_objects, open_tar = storage.read_objects, storage.open_range_reader
-
-        def record(objects, **options):
-            self.images += [info.uri for info in objects if info.offset is not None]
-            return read_objects(objects, **options)
-
-        def record_opening(uri, **options):
-            self.opened += [uri] * uri.endswith(".tar")
-            return open_tar(uri, **options)
-
-        monkeypatch.setattr(storage, "read_objects", record)
-        monkeypatch.setattr(storage, "open_range_reader", record_opening)
 
 
 def test_rows_of_a_tar_are_those_of_its_files_but_for_name_and_version(store_root, checkpoint):
