@@ -28,13 +28,12 @@ from tests.torture.apart import tell
 from tests.torture.comparison import Comparison, compare_runs
 from tests.torture.record import Record
 
-_KILLS_EACH = 4
 _TARS, _MEMBERS = 5, 6
 _BAD = 0.2
 """Part of the members that are no pictures."""
 
 
-def torture_tars(seed: int, *, kills: int) -> Record:
+def torture_tars(seed: int, *, kills: int, kills_each: int = 4) -> Record:
     """Run over tars and update twice, again and again, by commands that are killed."""
     source, total, struck, reread, commands = random.Random(seed), Comparison(), 0, 0, 0
     with TemporaryDirectory() as name:
@@ -45,7 +44,7 @@ def torture_tars(seed: int, *, kills: int) -> Record:
             again = replace(config, update=True, retry_failed=True)
             for asked in (config, again, again):
                 change_tars(root / "in", source)
-                kills_here, reads = torture_command(asked, source)
+                kills_here, reads = torture_command(asked, source, kills_each)
                 struck, reread, commands = struck + kills_here, reread + reads, commands + 1
                 total += compare_runs(config.output, f"{config.output}-undisturbed")
             tell(f"{commands} commands ended well; {struck} kills, {total}")
@@ -71,7 +70,7 @@ def change_tars(folder: Path, source: random.Random) -> None:
         source.choice(old).unlink()
 
 
-def torture_command(asked: AnnotateConfig, source: random.Random) -> tuple[int, int]:
+def torture_command(asked: AnnotateConfig, source: random.Random, kills: int) -> tuple[int, int]:
     """Kill a command some times and let it end; counts the kills, and the images read again."""
     output, undisturbed = Path(asked.output), Path(f"{asked.output}-undisturbed")
     shutil.rmtree(undisturbed, ignore_errors=True)
@@ -80,7 +79,7 @@ def torture_command(asked: AnnotateConfig, source: random.Random) -> tuple[int, 
     moments = count_moments(replace(asked, output=str(undisturbed)))
     before = max(list_generations(asked.output), default=-1)
     struck = 0
-    for _ in range(_KILLS_EACH):
+    for _ in range(kills):
         struck += run_killed(asked, source.randint(1, max(2, moments // (1 + struck))))
         if Path(output, "images").exists():
             assert_all_is_whole(asked.output)
