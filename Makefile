@@ -19,7 +19,7 @@ lint: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.decode
 
-# Half an hour of faults; the results stand in docs/reliability.md.
+# An hour of faults; the results stand in docs/reliability.md.
 torture: .venv/ready
 	$(BIN)/python -m tests.torture --write docs/reliability.md
 
