@@ -54,7 +54,7 @@ class Part:
 PARTS: dict[str, Part] = {
     "storage": Part(torture_store, {"objects": 3200, "images": 100}),
     "contests": Part(torture_contests, {"contests": 12}),
-    "outages": Part(torture_outages, {"outages": 60}),
+    "outages": Part(torture_outages, {"outages": 40}),
     "keys": Part(torture_keys, {"names": 120}),
     "updates": Part(torture_updates, {"kills": 30}),
     "histories": Part(torture_histories, {"histories": 80}),
