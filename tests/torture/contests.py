@@ -44,7 +44,7 @@ _NEW = 5
 KILLED, REFUSED, RELIEVED = "killed", "refused", "relieved"
 
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload([__name__])
+_processes.set_forkserver_preload(["tests.pipelines.annotate.killed", __name__])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

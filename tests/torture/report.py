@@ -1,6 +1,7 @@
 """What came of the torture, as a table for a terminal and as the page `docs/reliability.md`.
 
-A part or a size that was not done this time keeps the line that it had on the page.
+A part or a size that was not done this time keeps the line that it had on the page, and so do the
+remarks at its end, which are written by hand.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ _ROOT = Path(__file__).parents[2]
 _NONE = "Not measured yet."
 _UNKNOWN = "-"
 _PARTS, _DETAILS, _SIZES = "## Results", "## What was injected and measured", "## Scale"
+_REMARKS = "## Remarks"
 
 
 def tabulate(outcomes: Sequence[Outcome]) -> list[tuple[str, ...]]:
@@ -97,6 +99,8 @@ def write_page(path: Path, outcomes: Sequence[Outcome], command: str) -> None:
         f"{_SIZES}\n\n" + (_merge(old, _SIZES, _size_lines(sizes[0] if sizes else ())) or _NONE),
         f"## The machine\n\n{_describe_machine(command)}",
     ]
+    _, heading, remarks = old.partition(f"{_REMARKS}\n")
+    sections += [f"{heading}{remarks}".rstrip()] if heading else []
     path.write_text("\n\n".join(sections) + "\n", "utf-8")
 
 

@@ -67,6 +67,7 @@ def test_the_page_keeps_the_lines_of_what_was_not_done_again(tmp_path):
         outcome_of("scale", Record(table=sizes)),
     ]
     write_page(page, first, "first command")
+    page.write_text(page.read_text() + "\n## Remarks\n\nBy hand.\n")
     again = [
         outcome_of("workers", None, seed=2, failure="Traceback\nValueError: odd"),
         outcome_of("scale", Record(table=(sizes[0], ("10", "3.0")))),
@@ -81,6 +82,7 @@ def test_the_page_keeps_the_lines_of_what_was_not_done_again(tmp_path):
         "| 20 | 2.0 |",
     ]
     assert "first command" not in page.read_text()
+    assert page.read_text().endswith("\n\n## Remarks\n\nBy hand.\n")
 
 
 def test_images_read_again_are_counted_only_where_somebody_looked():
