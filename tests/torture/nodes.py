@@ -34,9 +34,9 @@ _HEALTH = {
 
 
 class MortalCluster:
-    """A head without CPUs, and nodes that are killed and replaced."""
+    """A head without CPUs, and nodes that are killed, and replaced by fresh ones if wanted."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_replaced: bool) -> None:
         from ray.cluster_utils import Cluster
 
         self._cluster = Cluster(
@@ -49,6 +49,7 @@ class MortalCluster:
                 "_system_config": _HEALTH,
             },
         )
+        self._is_replaced = is_replaced
         self._nodes: list[Any] = [self._add() for _ in range(_NODES)]
 
     @property
@@ -57,7 +58,7 @@ class MortalCluster:
         return str(self._cluster.address)
 
     def kill_one(self, source: random.Random, mark: Callable[[], None]) -> bool:
-        """SIGKILL a node with all its processes, if one has work, and let a fresh one join."""
+        """SIGKILL a node with all its processes, if one has work; a fresh one joins if wanted."""
         at_work = [node for node in self._nodes if has_work(_raylet_of(node))]
         if not at_work:
             return False
@@ -66,7 +67,8 @@ class MortalCluster:
         kill_all(find_family(_raylet_of(node)))
         mark()
         self._cluster.remove_node(node, allow_graceful=False)
-        self._nodes.append(self._add())
+        if self._is_replaced:
+            self._nodes.append(self._add())
         return True
 
     def shutdown(self) -> None:
@@ -90,12 +92,12 @@ def _raylet_of(node: Any) -> int:
 
 
 @contextmanager
-def join_mortal() -> Iterator[MortalCluster]:
+def join_mortal(*, is_replaced: bool = True) -> Iterator[MortalCluster]:
     """Be the driver of a cluster whose nodes may be killed."""
     import ray
 
     with own_folder():
-        cluster = MortalCluster()
+        cluster = MortalCluster(is_replaced=is_replaced)
         try:
             ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
             yield cluster
@@ -105,10 +107,15 @@ def join_mortal() -> Iterator[MortalCluster]:
 
 
 def torture_nodes(
-    seed: int, *, kills: int, images: int = 240, kinds: Sequence[str] = KINDS
+    seed: int,
+    *,
+    kills: int,
+    images: int = 240,
+    kinds: Sequence[str] = KINDS,
+    is_replaced: bool = True,
 ) -> Record:
-    """Kill nodes that have work, so many, in runs of each kind."""
-    with TemporaryDirectory() as folder, join_mortal() as cluster:
+    """Kill nodes that have work, so many, in runs of each kind; each is replaced, if so wanted."""
+    with TemporaryDirectory() as folder, join_mortal(is_replaced=is_replaced) as cluster:
         config = prepare_bucket(folder, images)
         strikes = {NODE: cluster.kill_one}
         return torture_rounds(config, strikes, seed=seed, kills=kills, kinds=kinds)
