@@ -167,6 +167,29 @@ def list_foreign(output: str, number: int, receipt: Receipt, *, ahead: bool = Fa
     ]
 
 
+def find_standing(output: str, number: int, generation: int) -> RowCounts | None:
+    """Look whether a slice is committed, by whomever, for a generation or for a later one.
+
+    Args:
+        output: The run.
+        number: The slice.
+        generation: Of the manifest.
+
+    Returns:
+        Its rows; None if it is not.
+
+    Raises:
+        StorageError: If the receipt or one of its tables is damaged.
+    """
+    if not storage.exists(_uri(output, IMAGES, number)):
+        return None
+    receipt = read_receipt(output, number)
+    newer = receipt.generation - generation
+    if newer < 0 or (not newer and list_foreign(output, number, receipt)):
+        return None
+    return receipt.counts
+
+
 def list_receipts(output: str) -> set[int]:
     """Find the slices with a receipt of any generation, with one listing.
 

@@ -85,18 +85,14 @@ class _Commit:
         """The rows of a slice that is committed: by another attempt, or a later generation."""
         if self._receipt_seen.etag is None:
             return None
-        receipt = receipts.read_receipt(self._output, self._number)
-        newer = receipt.generation - self._provenance.generation
-        if newer < 0 or (not newer and self._has_foreign(receipt)):
-            return None
-        logger.warning("slice %d: was committed by another attempt; left as it is", self._number)
-        return receipt.counts
+        standing = receipts.find_standing(self._output, self._number, self._provenance.generation)
+        if standing is not None:
+            logger.warning("slice %d: is committed by another attempt; left as it is", self._number)
+        return standing
 
     def put(self, tasks: Sequence[Task]) -> RowCounts:
         kept = KeptRows(self._output, self._table)
-        done = (
-            self._table.filter(self._table["todo"]) if self._provenance.generation else self._table
-        )
+        done = self._table.filter(self._table["todo"])
         written: Counter[str] = Counter()
         digests: dict[str, str] = {}
         for name, fresh in task_rows(done, tasks):
@@ -113,9 +109,6 @@ class _Commit:
         data = tables.encode_table(images, tables.IMAGES_SCHEMA, self._provenance, **notes)
         self._put(tables.IMAGES, data, self._receipt_seen)
         return counts
-
-    def _has_foreign(self, receipt: receipts.Receipt) -> bool:
-        return bool(receipts.list_foreign(self._output, self._number, receipt))
 
     def _look(self, table: str) -> Seen:
         return storage.look(self._uri(table))

@@ -163,7 +163,8 @@ def run_graph(
         (index,) = block["id"].to_numpy()
         place = slices[index]
         attempt = counter.begin(place.number, place.generation, "read")
-        return read_slice(place, config, apart=attempt >= DECODE_APART_FROM)
+        apart, again = attempt >= DECODE_APART_FROM, attempt > 1
+        return read_slice(place, config, apart=apart, again=again)
 
     def write(block: pa.Table) -> pa.Table:
         counter.begin(*_identify(block), "write")

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def find_kept(
-    output: str, place: SlicePlace, entries: Sequence[ManifestEntry]
+    output: str, place: SlicePlace, entries: Sequence[ManifestEntry], *, again: bool = False
 ) -> tuple[Sequence[ManifestEntry], str | None]:
     """Make sure that rows which are to be kept are there; if not, have all images done.
 
@@ -31,6 +31,8 @@ def find_kept(
         output: The run.
         place: Where the slice is listed.
         entries: Its images, as they are listed there.
+        again: Whether the slice was started before: it may be committed, and only the word of that
+            be lost with a node. Then nothing is left to do.
 
     Returns:
         The images, and which receipt answers for those that are not to be done; None if all are.
@@ -38,6 +40,8 @@ def find_kept(
     Raises:
         StorageError: If a table is missing or damaged.
     """
+    if again and receipts.find_standing(output, place.number, place.generation) is not None:
+        return [replace(entry, todo=False) for entry in entries], None
     if all(entry.todo for entry in entries):
         return entries, None
     receipt = receipts.read_receipt(output, place.number)

@@ -99,19 +99,23 @@ class StageConfig:
     """Seconds that decoding an image may take."""
 
 
-def read_slice(place: SlicePlace, config: StageConfig, *, apart: bool = False) -> pa.Table:
+def read_slice(
+    place: SlicePlace, config: StageConfig, *, apart: bool = False, again: bool = False
+) -> pa.Table:
     """Read, decode and shrink the images of a slice; one that fails keeps its row, with a reason.
 
     Args:
         place: Where the slice's images are listed.
         config: Which run, and what images may cost.
         apart: Decode each image in a child process, because one may have killed a worker.
+        again: Whether the slice was started before: it may stand, and only the word of it be lost
+            with a node. Then none of its images is read.
 
     Returns:
         A table of `READ_SCHEMA`: all images of the slice, those that are not to be done unread.
     """
     listed = manifest.read_slice(config.output, place)
-    entries, receipt = find_kept(config.output, place, listed)
+    entries, receipt = find_kept(config.output, place, listed, again=again)
     infos = [entry.info for entry in entries if entry.todo]
     rows: list[dict[str, object]] = [
         {"image": entry.info.uri, "todo": entry.todo} for entry in entries
@@ -254,7 +258,7 @@ def write_slice(table: pa.Table, config: StageConfig) -> pa.Table:
         lease=config.lease,
         tasks=config.tasks,
     )
-    done = table.filter(table["todo"]) if table["generation"][0].as_py() else table
+    done = table.filter(table["todo"])
     seconds = {stage: _sum(table, f"{stage}_seconds") for stage in STAGES[:-1]}
     seconds["write"] = time.perf_counter() - started
     row = {

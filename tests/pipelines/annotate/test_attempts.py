@@ -14,21 +14,24 @@ from pipelines.annotate import graph
 from pipelines.annotate.attempts import MOST_STARTS, Attempts, note_start, read_attempts
 from pipelines.annotate.rehearsal import Rehearsal
 from pipelines.annotate.run import annotate
-from pipelines.annotate.stages import READ_SCHEMA, rehearse_slice
+from pipelines.annotate.stages import READ_SCHEMA, detect_slice, rehearse_slice, write_slice
 from pipelines.errors import ImageError, ImageReason, PipelineError
 from pipelines.weights import fetch_model
 from tests.builders import (
     do_slice,
     encode_picture,
     list_all,
+    look_again,
     make_config,
     make_picture,
+    open_model,
     read_numbered,
     read_rows,
     start_run,
     write_pictures,
 )
 from tests.pipelines.annotate import deadly
+from tests.pipelines.annotate.file_reads import FileReads
 
 
 def name_of(row):
@@ -106,6 +109,28 @@ def test_images_decoded_apart_are_the_same(tmp_path, checkpoint):
         read_numbered(0, stages, apart=value).select(columns) for value in (False, True)
     )
     assert plain.equals(apart)
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+def test_a_committed_slice_that_is_started_again_is_not_read_and_keeps_its_rows(
+    tmp_path, checkpoint, generation
+):
+    """A node may be lost after the receipt stands and before anybody has heard of it."""
+    folder = tmp_path / "in"
+    write_pictures(str(folder), 3)
+    config = make_config(str(tmp_path), checkpoint)
+    stages = start_run(config, config.output)
+    do_slice(config, stages)
+    if generation:
+        storage.write_bytes(str(folder / "photo-000.jpg"), encode_picture(make_picture(9)))
+        look_again(config, config.output)
+        do_slice(config, stages)
+    before = [read_rows(config.output, table) for table in ("images", "boxes")]
+    with FileReads(folder) as reads:
+        table = read_numbered(0, stages, again=True)
+        write_slice(detect_slice(table, open_model(config), stages), stages)
+        assert reads.names() == set()
+    assert [read_rows(config.output, table) for table in ("images", "boxes")] == before
 
 
 def test_what_does_not_survive_its_rehearsal_is_left_out(tmp_path, checkpoint):
