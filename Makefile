@@ -8,7 +8,7 @@ demo: .venv/ready
 	$(BIN)/overfeat demo
 
 test: lint
-	$(BIN)/python -m pytest -q --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest -q --numprocesses 2
 
 lint: .venv/ready
 	$(BIN)/ruff check .

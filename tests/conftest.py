@@ -12,8 +12,11 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from infra.local.s3_server import S3Server
+from tests.architecture.source_tree import ROOT
 
 # Before anything imports an SDK: no test may find the credentials of who runs it.
 for _name in [name for name in os.environ if name.startswith(("AWS_", "FSSPEC_", "RAY_"))]:
@@ -36,11 +39,16 @@ def pytest_configure():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]):
-    """Keep a file's tests in one process, and all that share a Ray: two would not fit."""
-    for item in items:
-        shares_ray = "ray_cluster" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("ray" if shares_ray else str(item.path)))
+class _OneRay(LoadScopeScheduling):
+    """Keeps a file's tests in one process, and the files that share a Ray: two would not fit."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return "ray" if "ray_cluster" in (ROOT / path).read_text("utf-8") else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer):
+    return _OneRay(config, log)
 
 
 @pytest.fixture(scope="session")
