@@ -220,11 +220,9 @@ class Lease:
                     return
                 self._holder = replace(self._holder, heartbeat=self._holder.heartbeat + 1)
                 storage.write_bytes(self.uri, self._encode(), scratch=self._scratch, seen=seen)
-            except OvertakenError:
-                # The next renewal finds out by whom.
-                continue
             except PipelineError as error:
-                # The next renewal tries again; a driver silent for too long is found out by others.
+                # The next renewal tries again, or finds out who has put another name there; a
+                # driver silent for too long is found out by others.
                 logger.warning("the lease could not be renewed: %s", error)
 
     def _encode(self) -> bytes:

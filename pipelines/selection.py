@@ -105,7 +105,7 @@ def select_images(
             images lie inside the output, or a tar is damaged or cut off.
     """
     tars = _Refused("tars that cannot be read to their end, for none is left out in silence")
-    twins = _Refused(f"list {images}: entries that name what stands in it before")
+    twins = _Refused(f"list {images}: entries that are in it twice")
     refused = (tars, twins)
     found = _select(images, output, suffixes, counts, known_tars, refused)
     yield from itertools.islice(found, limit)
@@ -254,6 +254,7 @@ def _parquet_entries(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
                 ObjectInfo(
                     uri=storage.resolve_uri(name),
                     size=row.get("size") or 0,
-                    etag=row.get("etag") or "",
+                    # As the S3 API has them: in quotes.
+                    etag=(row.get("etag") or "").strip('"'),
                 ),
             )

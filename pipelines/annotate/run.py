@@ -29,11 +29,11 @@ from pipelines.annotate.resolve import ResolvedModel, resolve_model
 from pipelines.annotate.run_file import OpenRun, check_device, create_run, find_run
 from pipelines.annotate.stages import STAGES, StageConfig
 from pipelines.errors import InputError, PipelineError
-from pipelines.lease import Lease
+from pipelines.lease import Lease, LeaseLostError
 from pipelines.manifest import Manifest, open_manifest
 from pipelines.progress import Progress
 from pipelines.receipts import RowCounts
-from pipelines.tables import RUN_FILE
+from pipelines.tables import IMAGES, RUN_FILE, slice_number
 from pipelines.update import Changes
 from pipelines.weights import ModelFiles, fetch_model
 
@@ -210,13 +210,33 @@ def _open_manifest(driver: _Driver, run: OpenRun, listing: Listing | None) -> Ma
         return found
     if listing is None:
         raise InputError(f"{run.output}: its manifest vanished while it was read; start again")
+    if not run.is_new:
+        _refuse_copy(run.output)
     try:
         return write_first_generation(driver.config, run.output, listing, driver.lease.confirm)
     except InputError:
         # A list that is refused further down: nothing was started, so nothing may stand in the way.
-        if run.is_new:
-            storage.delete([storage.join_uri(run.output, RUN_FILE)])
+        # What stands there may be another driver's by now.
+        with suppress(LeaseLostError):
+            if run.is_new:
+                driver.lease.confirm()
+                storage.delete([storage.join_uri(run.output, RUN_FILE)])
         raise
+
+
+def _refuse_copy(output: str) -> None:
+    """Refuse to fill the folder of a copy with slices: it has a `run.json`, and no manifest.
+
+    Raises:
+        InputError: If it is one.
+    """
+    names = storage.list_names(storage.join_uri(output, IMAGES))
+    strange = sorted(name for name in names if slice_number(name) is None)
+    if strange:
+        raise InputError(
+            f"{output}: images/{strange[0]} is of a copy that overfeat compact has made; go on "
+            "with the run itself and copy it again, or choose another --output"
+        )
 
 
 def _finish(

@@ -140,7 +140,9 @@ def _read_run(uri: str) -> dict[str, Any]:
         there: dict[str, Any] = json.loads(storage.read_bytes(uri))
     except ValueError:
         there = {}
-    if not isinstance(there, dict) or not {"settings", "versions"} <= there.keys():
+    if not isinstance(there, dict) or not all(
+        isinstance(there.get(name), dict) for name in ("settings", "versions")
+    ):
         raise InputError(f"{uri}: not the {RUN_FILE} of an annotation run; choose another --output")
     return there
 

@@ -40,7 +40,7 @@ def test_a_list_that_is_refused_in_the_middle_leaves_no_run(tmp_path, checkpoint
     config = make_config(str(tmp_path), checkpoint, images=write_list(tmp_path, [*uris, uris[0]]))
     ended = run_command(*annotate_flags(config))
     assert ended.code == 2
-    assert "entries that name what stands" in ended.err
+    assert "entries that are in it twice" in ended.err
     assert not storage.exists(storage.join_uri(config.output, "run.json"))
 
 

@@ -165,7 +165,7 @@ def test_local_entries_of_a_local_list_become_absolute(tmp_path, monkeypatch):
 def test_a_duplicate_in_a_list_is_refused_with_its_place(store_root):
     uri = put_list(store_root, "list.txt", "s3://b/x.jpg\ns3://b/y.jpg\nS3://b/x.jpg\n")
     message = refusal(uri)
-    assert "entries that name what stands in it before, 1 in all: entry 3 (s3://b/x.jpg)" in message
+    assert "entries that are in it twice, 1 in all: entry 3 (s3://b/x.jpg)" in message
 
 
 def test_all_duplicates_in_a_list_are_told_at_once_by_their_lines(store_root):
