@@ -15,7 +15,7 @@ from pipelines.lease import Lease, LeaseTimes
 ROOT = Path(__file__).parents[2]
 QUICK = LeaseTimes(heartbeat=0.05, lease=0.5)
 """Of a driver that soon takes over."""
-PATIENT = LeaseTimes(heartbeat=0.05, lease=60)
+PATIENT = LeaseTimes(heartbeat=0.2, lease=60)
 """Of a driver that would wait for longer than any test: it must not have to."""
 SILENT = LeaseTimes(heartbeat=1000, lease=2000)
 """Of a driver whose heartbeat stands still."""

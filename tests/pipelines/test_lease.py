@@ -60,7 +60,9 @@ def test_the_heartbeat_moves_as_long_as_the_run_is_held(store_root):
 def test_a_driver_takes_over_from_one_that_is_silent_for_a_lease_time(store_root):
     put_holder(store_root)
     assert enter(store_root, QUICK) >= QUICK.lease
-    with pytest.raises(LeaseHeldError), Lease(store_root, times=PATIENT):
+    # rclone shows no lease in the moment in which its holder replaces it.
+    refused = (LeaseHeldError, LeaseLostError)
+    with pytest.raises(refused), Lease(store_root, times=PATIENT):
         enter(store_root, PATIENT)
 
 

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -94,8 +95,7 @@ def run_limited(
             result: _Result = _receive(receiver, Path(log.name), limit_s)
             leave_s = _LEAVE_S
         finally:
-            _end(process.pid, leave_s)
-            process.join()
+            _end(process, leave_s)
     return result
 
 
@@ -130,11 +130,13 @@ def _tail(log: Path) -> str:
     return log.read_text(errors="replace")[-_LOG_CHARACTERS:]
 
 
-def _end(pid: int | None, leave_s: float) -> None:
+def _end(process: SpawnProcess, leave_s: float) -> None:
     """Let a process leave with all that it started, and kill what is left of them."""
     # Not above: what is started here would import Ray before it has begun.
-    from tests.pipelines.annotate.processes import find_family, kill_all, wait_procs
+    from tests.pipelines.annotate.processes import find_family, kill_all
 
-    family = find_family(pid)
-    _, alive = wait_procs(family[:1], timeout=leave_s)
-    kill_all([*alive, *family[1:]])
+    others = find_family(process.pid)[1:]
+    process.join(leave_s)
+    process.kill()
+    process.join()
+    kill_all(others)
