@@ -346,7 +346,7 @@ def write_update(
             skipped=before.skipped if listing is None else count_skipped(),
             touched=counts.touched,
             todo=counts.todo,
-            parts=counts.parts,
+            parts=tuple(counts.parts),
         )
 
     write_generation(

@@ -141,7 +141,7 @@ def write_first_generation(
             skipped=listing.counts.skipped,
             touched=counts.touched,
             todo=counts.todo,
-            parts=counts.parts,
+            parts=tuple(counts.parts),
         )
 
     write_generation(output, 0, enumerate(slices), sum_up=sum_up, check=check)

@@ -13,7 +13,6 @@ from pipelines.manifest.generations import (
     ManifestSummary,
     generation_folder,
     list_generations,
-    part_name,
     read_summary,
     write_generation,
 )
@@ -40,7 +39,6 @@ __all__ = [
     "iter_tables",
     "list_generations",
     "open_manifest",
-    "part_name",
     "read_slice",
     "read_summary",
     "write_generation",

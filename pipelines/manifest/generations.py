@@ -1,14 +1,18 @@
 """How is a generation of the manifest written, and which are complete?
 
-Parts first, `complete.json` last: without it a generation does not count, and is written anew.
+Parts first, `complete.json` last: without it a generation does not count, and is written anew. It
+names its parts, and a part is named by its content, so that no put ever changes one: of drivers
+that list at the same time, one of them long taken for dead, each has its own. Whichever
+`complete.json` stands, all that it names stands too; other parts are read by nobody.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
 import pyarrow as pa
@@ -24,6 +28,8 @@ SLICES_PER_PART: Final = 256
 """Slices in one manifest object, each a row group of its own so that a worker reads its slice
 alone."""
 COMPLETE: Final = "complete.json"
+_DIGEST_BYTES: Final = 8
+"""Of a part, in its name: two listings of a run differ in a few parts of a few attempts."""
 _COMPLETE_URI: Final = re.compile(rf".*/generation-(\d{{6}})/{COMPLETE}")
 
 
@@ -46,15 +52,16 @@ class ManifestSummary:
     """Slices that this generation lists."""
     todo: int
     """Images that this generation does."""
-    parts: int
-    """Objects that this generation consists of; others there are an abandoned attempt's."""
+    parts: tuple[str, ...]
+    """Names of the objects that this generation consists of; others there are those of another
+    attempt at it."""
 
 
 @dataclass(slots=True)
 class GenerationCounts:
     """What a generation adds up to while it is written."""
 
-    parts: int = 0
+    parts: list[str] = field(default_factory=list)
     touched: int = 0
     slices: int = 0
     """The highest number and one."""
@@ -89,16 +96,10 @@ def generation_folder(output: str, generation: int) -> str:
     return storage.join_uri(output, "manifest", f"generation-{generation:06d}")
 
 
-def part_name(part: int) -> str:
-    """Name a part of the manifest.
-
-    Args:
-        part: Its number.
-
-    Returns:
-        Such as `part-00000.parquet`.
-    """
-    return f"part-{part:05d}.parquet"
+def _name_part(part: int, data: bytes) -> str:
+    """Such as `part-00000-5f0d8a2b91c4e677.parquet`: by its number and its content."""
+    digest = hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest()
+    return f"part-{part:05d}-{digest}.parquet"
 
 
 def write_generation(
@@ -127,12 +128,11 @@ def write_generation(
     for chunk in _cut_parts(slices):
         for number, entries in chunk:
             counts.add(number, entries)
-        name = storage.join_uri(folder, part_name(counts.parts))
-        # Looked at first: a driver that is paused after its check puts over no other one's part.
-        seen = storage.look(name)
+        data = _encode_part(chunk, generation)
+        name = _name_part(len(counts.parts), data)
         check()
-        storage.write_bytes(name, _encode_part(chunk, generation), scratch=scratch, seen=seen)
-        counts.parts += 1
+        storage.write_bytes(storage.join_uri(folder, name), data, scratch=scratch)
+        counts.parts.append(name)
     if not counts.parts:
         return None
     summary = sum_up(counts)
@@ -140,6 +140,7 @@ def write_generation(
     complete = json.dumps(asdict(summary), indent=2).encode()
     uri = storage.join_uri(folder, COMPLETE)
     # Of two drivers at once the first to get here decides; the other takes over what it listed.
+    # Where a store would take both, the later one does: readers see one whole listing or the other.
     if storage.create_bytes(uri, complete, scratch=scratch):
         return summary
     return _read_complete(uri)
@@ -198,9 +199,13 @@ def _read_complete(uri: str) -> ManifestSummary:
     except ValueError:
         values = None
     names = {field.name for field in fields(ManifestSummary)}
-    if not isinstance(values, dict) or values.keys() != names:
+    if (
+        not isinstance(values, dict)
+        or values.keys() != names
+        or not isinstance(values["parts"], list)
+    ):
         raise StorageError(f"{uri}: not a manifest of this program; choose another --output")
-    return ManifestSummary(**values)
+    return ManifestSummary(**values | {"parts": tuple(values["parts"])})
 
 
 def _cut_parts(

@@ -21,7 +21,6 @@ from pipelines.manifest.generations import (
     ManifestSummary,
     generation_folder,
     list_generations,
-    part_name,
     read_generation,
 )
 from pipelines.storage import ObjectInfo
@@ -37,8 +36,8 @@ class SlicePlace(NamedTuple):
     """The slice."""
     generation: int
     """The newest complete one that lists it; its receipt must be of the same."""
-    part: int
-    """Object of that generation."""
+    part: str
+    """Name of the object of that generation."""
     group: int
     """Row group of that object."""
     previous: int = 0
@@ -53,6 +52,8 @@ class Manifest:
     """The run."""
     summary: ManifestSummary
     """Of the newest complete generation."""
+    first_parts: Sequence[str]
+    """Names of the objects of the first generation."""
     touched: Mapping[int, SlicePlace]
     """Slices that a later generation than the first one lists."""
 
@@ -70,8 +71,10 @@ class Manifest:
         Returns:
             Its place.
         """
+        if number in self.touched:
+            return self.touched[number]
         part, group = divmod(number, SLICES_PER_PART)
-        return self.touched.get(number, SlicePlace(number, 0, part, group))
+        return SlicePlace(number, 0, self.first_parts[part], group)
 
 
 def open_manifest(output: str) -> Manifest | None:
@@ -87,14 +90,17 @@ def open_manifest(output: str) -> Manifest | None:
     if not generations:
         return None
     touched: dict[int, SlicePlace] = {}
-    for generation in generations[1:]:
-        for part in range(read_generation(output, generation).parts):
+    first, *later = (read_generation(output, generation) for generation in generations)
+    for summary in later:
+        generation = summary.generation
+        for part in summary.parts:
             with _open_part(_part_uri(output, generation, part)) as file:
                 for group, number in enumerate(_slice_numbers(file)):
                     previous = touched[number].generation if number in touched else 0
                     touched[number] = SlicePlace(number, generation, part, group, previous)
-    summary = read_generation(output, generations[-1])
-    return Manifest(output=output, summary=summary, touched=touched)
+    return Manifest(
+        output=output, summary=(first, *later)[-1], first_parts=first.parts, touched=touched
+    )
 
 
 def read_slice(output: str, place: SlicePlace) -> list[ManifestEntry]:
@@ -187,8 +193,8 @@ def _open_part(uri: str) -> Iterator[pq.ParquetFile]:
         raise StorageError(f"{uri}: not a part of a manifest ({error})") from error
 
 
-def _part_uri(output: str, generation: int, part: int) -> str:
-    return storage.join_uri(generation_folder(output, generation), part_name(part))
+def _part_uri(output: str, generation: int, part: str) -> str:
+    return storage.join_uri(generation_folder(output, generation), part)
 
 
 def _slice_numbers(part: pq.ParquetFile) -> Iterator[int]:

@@ -23,7 +23,13 @@ from tests.pipelines.manifest.updates import (
     short_names,
     uris,
 )
-from tests.pipelines.manifest.written import CountedReads, WatchedWrites, part_uri, read_back
+from tests.pipelines.manifest.written import (
+    CountedReads,
+    WatchedWrites,
+    part_uri,
+    read_back,
+    without_digest,
+)
 
 
 def test_new_images_fill_new_slices_and_the_old_ones_stay(store_root):
@@ -92,9 +98,11 @@ def test_the_summary_is_of_the_whole_run(store_root):
     listing = [make_info(letter, size=100) for letter in "abcde"]
     listing += [make_info("g", "2", size=900), make_info("x", size=30)]
     look_again(store_root, listing, count_skipped=lambda: 4)
-    assert read_summary(store_root) == ManifestSummary(
+    summary = read_summary(store_root)
+    parts = tuple(map(without_digest, summary.parts))
+    assert replace(summary, parts=parts) == ManifestSummary(
         generation=1, slices=4, images=7, size_bytes=5 * 100 + 900 + 30, skipped=4,
-        touched=3, todo=2, parts=2,
+        touched=3, todo=2, parts=("part-00000.parquet", "part-00001.parquet"),
     )  # fmt: skip
 
 
@@ -191,7 +199,7 @@ def test_a_generation_that_was_cut_short_is_written_anew(store_root, monkeypatch
     # Meanwhile the bucket has become what it was but for one image.
     assert look_again(store_root, make_listing("a1", "b1", "c1", "d2")) == Changes(changed=1)
     assert read_todo(store_root) == ({"d"}, {1})
-    assert read_summary(store_root).parts == 1
+    assert len(read_summary(store_root).parts) == 1
 
 
 def test_a_listing_that_breaks_off_changes_nothing(tmp_path):

@@ -6,6 +6,7 @@ import errno
 import io
 import itertools
 import json
+import re
 
 import pyarrow.parquet as pq
 import pytest
@@ -29,6 +30,7 @@ from tests.pipelines.manifest.written import (
     part_uri,
     read_back,
     read_names,
+    without_digest,
     write_first,
     write_later,
     write_numbered,
@@ -47,7 +49,7 @@ def test_what_was_written_is_read(store_root):
         for number, infos in enumerate(slices)
     }
     assert (summary.slices, summary.images, summary.size_bytes) == (3, 6, 21)
-    assert (summary.touched, summary.todo, summary.parts) == (3, 6, 1)
+    assert (summary.touched, summary.todo, len(summary.parts)) == (3, 6, 1)
     assert (summary.generation, summary.skipped) == (0, 9)
     assert read_summary(store_root) == summary
 
@@ -69,7 +71,8 @@ def test_without_complete_json_there_is_no_manifest(store_root):
     write_first(store_root, [make_infos(1)])
     folder = manifest.generation_folder(store_root, 0)
     assert folder.endswith("/manifest/generation-000000")
-    assert storage.list_names(folder) == {"part-00000.parquet", "complete.json"}
+    names = set(map(without_digest, storage.list_names(folder)))
+    assert names == {"part-00000.parquet", "complete.json"}
     storage.delete([storage.join_uri(folder, "complete.json")])
     assert read_summary(store_root) is None
     assert open_manifest(store_root) is None
@@ -100,14 +103,19 @@ def test_a_slice_that_has_lost_all_its_images_is_still_a_slice(store_root):
 def test_slices_on_both_sides_of_a_part_boundary_are_read(tmp_path):
     slices = number_slices(2 * SLICES_PER_PART + 1)
     summary = write_first(str(tmp_path), slices)
-    assert (summary.slices, summary.parts) == (len(slices), 3)
+    assert (summary.slices, len(summary.parts)) == (len(slices), 3)
     opened = open_manifest(str(tmp_path))
     edges = [0, SLICES_PER_PART - 1, SLICES_PER_PART, 2 * SLICES_PER_PART - 1, 2 * SLICES_PER_PART]
     for number in edges:
         (entry,) = read_slice(str(tmp_path), opened.place_of(number))
         assert entry.info == slices[number][0]
     names = {path.name for path in tmp_path.glob("manifest/*/*.parquet")}
-    assert names == {"part-00000.parquet", "part-00001.parquet", "part-00002.parquet"}
+    assert names == set(summary.parts)
+    assert set(map(without_digest, names)) == {
+        "part-00000.parquet",
+        "part-00001.parquet",
+        "part-00002.parquet",
+    }
 
 
 def test_a_part_ends_where_a_number_falls(tmp_path):
@@ -117,7 +125,7 @@ def test_a_part_ends_where_a_number_falls(tmp_path):
     summary = write_later(str(tmp_path), 1, [(n, make_slices(x)[0]) for n, x in later])
     numbers = [
         pq.read_table(part_uri(str(tmp_path), part, generation=1))["slice"].to_pylist()
-        for part in range(summary.parts)
+        for part in range(len(summary.parts))
     ]
     assert numbers == [[6, 7], [1, 4], [3]]
     assert read_names(str(tmp_path)) == {n: [x] for n, x in enumerate("abcdefxy")}
@@ -149,7 +157,7 @@ def test_a_part_without_a_column_is_refused_with_its_name(tmp_path):
     write_first(str(tmp_path), [make_infos(1)])
     uri = part_uri(str(tmp_path), 0)
     pq.write_table(pq.read_table(uri).drop_columns("offset"), uri)
-    with pytest.raises(StorageError, match=r"part-00000\.parquet: has no column offset; start"):
+    with pytest.raises(StorageError, match=r"part-00000-\w+\.parquet: has no column offset; start"):
         read_back(str(tmp_path))
 
 
@@ -224,7 +232,7 @@ def test_complete_json_is_written_last(tmp_path, monkeypatch):
 
 def test_the_lease_is_looked_at_before_each_object(tmp_path, monkeypatch):
     said = []
-    WatchedWrites(monkeypatch, lambda uri, _: said.append(uri.rpartition("/")[2]))
+    WatchedWrites(monkeypatch, lambda uri, _: said.append(without_digest(uri.rpartition("/")[2])))
     slices = number_slices(SLICES_PER_PART + 1)
     write_first(str(tmp_path), slices, check=lambda: said.append("check"))
     assert said[::2] == ["check"] * 3
@@ -251,6 +259,52 @@ def test_who_completes_a_generation_first_decides_what_it_holds(store_root):
     first = write_first(store_root, [make_infos(1, 2)])
     assert write_first(store_root, [make_infos(1, 2), make_infos(3)]) == first
     assert read_summary(store_root) == first
+
+
+@pytest.mark.parametrize("names", ["abc", "abcdefgh"], ids=["fewer", "more"])
+@pytest.mark.parametrize("generation", [0, 1])
+def test_a_driver_that_slept_before_complete_json_leaves_its_own_listing_whole(
+    store_root, monkeypatch, names, generation
+):
+    """The other one has put some parts of its own, and was killed, or is still at work."""
+    if generation:
+        write_first(store_root, make_slices(*"uvwxyz"))
+    monkeypatch.setattr(manifest.generations, "SLICES_PER_PART", 2)
+    monkeypatch.setattr(
+        manifest.places, "SLICES_PER_PART", 2 if not generation else SLICES_PER_PART
+    )
+
+    def list_as(names, check):
+        slices = [(n, make_slices(name)[0]) for n, name in enumerate(names)]
+        return write_later(store_root, generation, slices, slices_of_run=6, check=check)
+
+    def wake_the_first_at_the_second_part():
+        if next(checks) == 1:
+            put_late()
+
+    create, checks, late = storage.create_bytes, itertools.count(), []
+
+    def put_late():
+        for arguments, options in late:
+            assert create(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "create_bytes", lambda *a, **o: late.append((a, o)) or True)
+        first = list_as("ABCDEF", lambda: None)
+    assert list_as(names, wake_the_first_at_the_second_part) == first
+    assert read_summary(store_root) == first
+    assert read_names(store_root) == {number: [name] for number, name in enumerate("ABCDEF")}
+
+
+def test_a_part_that_comes_late_changes_no_manifest(store_root, monkeypatch):
+    """A store that takes everything: another listing's part is put once more."""
+    watched = []
+    WatchedWrites(monkeypatch, lambda uri, data: watched.append((uri, bytes(data))))
+    write_first(store_root, make_slices("x", "y"))
+    storage.delete([watched[-1][0]])
+    write_first(store_root, make_slices("a", "b", "c"))
+    storage.write_bytes(*watched[0])
+    assert read_names(store_root) == {0: ["a"], 1: ["b"], 2: ["c"]}
 
 
 def test_no_more_than_one_part_is_held_in_memory(tmp_path, monkeypatch):
@@ -294,9 +348,9 @@ def test_temporary_files_do_not_lie_in_the_manifest(tmp_path, monkeypatch):
 def test_the_summary_is_readable_json(tmp_path):
     write_first(str(tmp_path), [make_infos(1, 2)], skipped=3)
     path = tmp_path / "manifest" / "generation-000000" / "complete.json"
-    assert json.loads(path.read_text()) == {
+    assert json.loads(re.sub("-[0-9a-f]{16}", "-DIGEST", path.read_text())) == {
         "generation": 0, "slices": 1, "images": 2, "size_bytes": 3, "skipped": 3,
-        "touched": 1, "todo": 2, "parts": 1,
+        "touched": 1, "todo": 2, "parts": ["part-00000-DIGEST.parquet"],
     }  # fmt: skip
 
 

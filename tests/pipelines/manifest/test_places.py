@@ -63,10 +63,12 @@ def test_a_generation_that_was_never_finished_changes_nothing(store_root):
 
 def test_places_are_found_far_into_a_large_manifest(tmp_path):
     output = str(tmp_path)
-    write_first(output, make_slices(*["x"] * (SLICES_PER_PART + 3)))
+    summary = write_first(output, make_slices(*["x"] * (SLICES_PER_PART + 3)))
     opened = open_manifest(output)
     number = SLICES_PER_PART + 1
-    assert opened.place_of(number) == SlicePlace(number=number, generation=0, part=1, group=1)
+    assert opened.place_of(number) == SlicePlace(
+        number=number, generation=0, part=summary.parts[1], group=1
+    )
     assert len(list(opened.places)) == SLICES_PER_PART + 3
 
 
@@ -108,13 +110,13 @@ def test_opening_the_first_generation_costs_one_listing_and_its_summary(tmp_path
 def test_of_later_generations_only_the_footers_are_read(tmp_path):
     output = str(tmp_path)
     write_first(output, make_slices("a"))
-    write_later(output, 1, [(0, [ObjectInfo(uri=f"{n}" * 50) for n in range(5_000)])])
+    summary = write_later(output, 1, [(0, [ObjectInfo(uri=f"{n}" * 50) for n in range(5_000)])])
     uri = part_uri(output, 0, generation=1)
     data = bytearray(storage.read_bytes(uri))
     footer = 8 + int.from_bytes(data[-8:-4], "little")
     data[4:-footer] = bytes(len(data) - footer - 4)
     storage.write_bytes(uri, bytes(data))
-    assert open_manifest(output).touched == {0: SlicePlace(0, 1, 0, 0)}
+    assert open_manifest(output).touched == {0: SlicePlace(0, 1, *summary.parts, 0)}
 
 
 def test_tables_hold_the_images_of_a_part_without_the_empty_slices(tmp_path):
@@ -136,9 +138,9 @@ def test_a_part_that_is_missing_is_told(tmp_path):
     opened = open_manifest(str(tmp_path))
     for generation in (0, 1):
         storage.delete([part_uri(str(tmp_path), 0, generation=generation)])
-    with pytest.raises(StorageError, match=r"part-00000\.parquet: missing"):
+    with pytest.raises(StorageError, match=r"part-00000-\w+\.parquet: missing"):
         read_slice(str(tmp_path), opened.place_of(0))
-    with pytest.raises(StorageError, match=r"generation-000001/part-00000\.parquet: missing"):
+    with pytest.raises(StorageError, match=r"generation-000001/part-00000-\w+\.parquet: missing"):
         open_manifest(str(tmp_path))
 
 
@@ -154,11 +156,20 @@ def test_a_part_that_is_damaged_is_told(tmp_path, damage):
         read_slice(str(tmp_path), opened.place_of(1))
 
 
-def test_a_part_that_another_driver_wrote_over_is_not_taken_for_the_old_one(tmp_path):
+def test_what_another_driver_lists_meanwhile_changes_no_manifest_that_is_open(tmp_path):
     output = str(tmp_path)
     write_first(output, make_slices("a", "b", "c"))
     write_later(output, 1, [(1, make_slices("B")[0])], slices_of_run=3)
     opened = open_manifest(output)
+    storage.delete([storage.join_uri(manifest.generation_folder(output, 1), "complete.json")])
     write_later(output, 1, [(2, make_slices("C")[0])], slices_of_run=3)
+    assert [entry.info.uri for entry in read_slice(output, opened.place_of(1))] == ["B"]
+    assert read_names(output) == {0: ["a"], 1: ["b"], 2: ["C"]}
+
+
+def test_a_part_that_lists_other_slices_is_told(tmp_path):
+    output = str(tmp_path)
+    write_first(output, make_slices("a", "b"))
+    place = open_manifest(output).place_of(1)
     with pytest.raises(StorageError, match="other slices"):
-        read_slice(output, opened.place_of(1))
+        read_slice(output, place._replace(number=0))

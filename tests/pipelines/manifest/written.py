@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from pipelines import manifest, storage
 from pipelines.manifest import ManifestEntry, ManifestSummary, iter_slices, open_manifest
 from pipelines.storage import ObjectInfo
@@ -46,7 +48,7 @@ def write_numbered(output, generation, slices, *, skipped=0, slices_of_run=None,
             skipped=skipped,
             touched=counts.touched,
             todo=counts.todo,
-            parts=counts.parts,
+            parts=tuple(counts.parts),
         )
 
     return manifest.write_generation(output, generation, slices, sum_up=sum_up, check=check)
@@ -64,9 +66,16 @@ def read_names(output):
 
 
 def part_uri(output, part, *, generation=0):
-    return storage.join_uri(
-        manifest.generation_folder(output, generation), manifest.part_name(part)
-    )
+    """Where the part of a number stands; it is named by its content, too."""
+    folder = manifest.generation_folder(output, generation)
+    start = f"part-{part:05d}-"
+    (name,) = (name for name in storage.list_names(folder) if name.startswith(start))
+    return storage.join_uri(folder, name)
+
+
+def without_digest(name):
+    """The name of a part as it were without its content."""
+    return re.sub(r"^(part-\d{5})-[0-9a-f]{16}", r"\1", name)
 
 
 class WatchedWrites:
@@ -81,7 +90,8 @@ class WatchedWrites:
 
     @property
     def names(self):
-        return [uri.rpartition("/")[2] for uri in self.uris]
+        """Without folders and digests."""
+        return [without_digest(uri.rpartition("/")[2]) for uri in self.uris]
 
     def _watch(self, write, before, hold_back):
         def watched(uri, data, **options):
