@@ -41,7 +41,7 @@ _READ_FILES: Final = 64
 """Slices read at once (assumed: hides an object store's latency)."""
 _READ_BYTES: Final = 64 * 2**20
 """Where a table's slices are larger than a part of this, fewer are read at once."""
-_NOTES_OF_A_SLICE: Final = frozenset({b"counts", b"tables", b"kept", b"rows"})
+_NOTES_OF_A_SLICE: Final = frozenset({b"counts", b"tables", b"kept", b"listed", b"rows"})
 _COPY_NAME: Final = re.compile(r"part-\d{5,}\.parquet")
 
 

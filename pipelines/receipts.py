@@ -2,12 +2,14 @@
 
 Of a slice that an update touched, the receipt must be of that generation or a later one, and its
 other tables those that the receipt names by a digest of their rows: a put that came late, from a
-process that was long taken for dead, may have brought back older ones.
+process that was long taken for dead, may have brought others. So it is with the few slices of the
+first generation that were contested: an attempt put its rows over different ones.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,12 +18,24 @@ from typing import Final
 
 from pipelines import storage
 from pipelines.manifest import Manifest
-from pipelines.tables import IMAGES, ROWS_NOTE, read_notes, read_table, slice_name, slice_number
+from pipelines.tables import (
+    IMAGES,
+    ROWS_NOTE,
+    DamagedTableError,
+    read_notes,
+    read_table,
+    slice_name,
+    slice_number,
+)
+
+logger = logging.getLogger(__name__)
 
 TABLES_NOTE: Final = "tables"
 """Entry of a receipt's metadata: digests of the rows of the slice's other tables, as JSON."""
 KEPT_NOTE: Final = "kept"
 """Entry of the metadata of a table with rows that were kept: the digest of their receipt."""
+LISTED_NOTE: Final = "listed"
+"""Entry of a receipt's metadata: the part of the manifest that listed the slice's images."""
 _READERS: Final = 16
 """Receipts opened at a time (assumed: hides an object store's latency)."""
 
@@ -84,33 +98,50 @@ class RowCounts:
         return cls(**values | {"errors": Counter(values["errors"])})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Receipt:
     """What the metadata of a receipt say."""
 
-    notes: Mapping[str, str]
-    """As they stand in the file."""
+    generation: int
+    """That the slice was done for."""
+    listed: str
+    """Part of the manifest that listed its images; "" where that is not told."""
+    rows: str
+    """Digest of its rows."""
+    tables: Mapping[str, str]
+    """Digests of the rows of the slice's other tables; none in a run of an older version."""
+    counts: RowCounts
+    """Rows of the slice."""
+
+    @classmethod
+    def decode(cls, uri: str, notes: Mapping[str, str]) -> Receipt:
+        """Read what a commit wrote.
+
+        Args:
+            uri: Where it is from.
+            notes: Metadata of the file.
+
+        Returns:
+            The receipt.
+
+        Raises:
+            DamagedTableError: If it is none.
+        """
+        try:
+            return cls(
+                generation=int(notes["generation"]),
+                listed=notes.get(LISTED_NOTE, ""),
+                rows=notes.get(ROWS_NOTE, ""),
+                tables=json.loads(notes.get(TABLES_NOTE, "{}")),
+                counts=RowCounts.decode(notes["counts"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedTableError(f"{uri}: not a receipt of this program ({error!r})") from error
 
     @property
-    def generation(self) -> int:
-        """That the slice was done for."""
-        return int(self.notes["generation"])
-
-    @property
-    def rows(self) -> str:
-        """Digest of its rows: which receipt it is."""
-        return self.notes.get(ROWS_NOTE, "")
-
-    @property
-    def tables(self) -> Mapping[str, str]:
-        """Digests of the rows of the slice's other tables; none in a run of an older version."""
-        digests: dict[str, str] = json.loads(self.notes.get(TABLES_NOTE, "{}"))
-        return digests
-
-    @property
-    def counts(self) -> RowCounts:
-        """Rows of the slice."""
-        return RowCounts.decode(self.notes["counts"])
+    def name(self) -> str:
+        """Which receipt it is: a retry that fails again has the rows of the one before."""
+        return f"{self.generation}-{self.rows}"
 
     def owns(self, table: str, notes: Mapping[str, str], *, ahead: bool) -> bool:
         """Say whether a table is the receipt's.
@@ -126,7 +157,21 @@ class Receipt:
         """
         digest = self.tables.get(table)
         is_named = digest is None or notes.get(ROWS_NOTE) == digest
-        return is_named or (ahead and notes.get(KEPT_NOTE) == self.rows)
+        return is_named or (ahead and notes.get(KEPT_NOTE) == self.name)
+
+    def is_due(self, generation: int, listed: str) -> bool:
+        """Say whether the slice is to be done again, by its receipt alone.
+
+        Args:
+            generation: The newest complete one that lists the slice.
+            listed: Part of the manifest that lists it.
+
+        Returns:
+            Whether the receipt is of an older generation, or of another listing for this one.
+        """
+        if self.generation != generation:
+            return self.generation < generation
+        return self.listed not in {"", listed}
 
 
 def read_receipt(output: str, number: int) -> Receipt:
@@ -140,13 +185,14 @@ def read_receipt(output: str, number: int) -> Receipt:
         What its metadata say.
 
     Raises:
-        StorageError: If it is missing or damaged.
+        DamagedTableError: If it is missing or damaged.
     """
-    return Receipt(read_notes(_uri(output, IMAGES, number)))
+    uri = _uri(output, IMAGES, number)
+    return Receipt.decode(uri, read_notes(uri))
 
 
 def list_foreign(output: str, number: int, receipt: Receipt, *, ahead: bool = False) -> list[str]:
-    """Find tables of a slice that are not its receipt's.
+    """Find tables of a slice that are not its receipt's, are missing or damaged.
 
     Args:
         output: The run.
@@ -156,38 +202,40 @@ def list_foreign(output: str, number: int, receipt: Receipt, *, ahead: bool = Fa
 
     Returns:
         Their names.
-
-    Raises:
-        StorageError: If one is missing or damaged.
     """
-    return [
-        table
-        for table in receipt.tables
-        if not receipt.owns(table, read_notes(_uri(output, table, number)), ahead=ahead)
-    ]
+
+    def is_owned(table: str) -> bool:
+        try:
+            notes = read_notes(_uri(output, table, number))
+        except DamagedTableError:
+            return False
+        return receipt.owns(table, notes, ahead=ahead)
+
+    return [table for table in receipt.tables if not is_owned(table)]
 
 
-def find_standing(output: str, number: int, generation: int) -> RowCounts | None:
+def find_standing(output: str, number: int, generation: int, listed: str) -> RowCounts | None:
     """Look whether a slice is committed, by whomever, for a generation or for a later one.
+
+    Opens its receipt and, of the same generation, the metadata of its other tables.
 
     Args:
         output: The run.
         number: The slice.
         generation: Of the manifest.
+        listed: Part of the manifest that lists the slice.
 
     Returns:
         Its rows; None if it is not.
-
-    Raises:
-        StorageError: If the receipt or one of its tables is damaged.
     """
-    if not storage.exists(_uri(output, IMAGES, number)):
+    try:
+        receipt = read_receipt(output, number)
+    except DamagedTableError:
         return None
-    receipt = read_receipt(output, number)
-    newer = receipt.generation - generation
-    if newer < 0 or (not newer and list_foreign(output, number, receipt)):
+    if receipt.is_due(generation, listed):
         return None
-    return receipt.counts
+    is_of_both = receipt.generation == generation and list_foreign(output, number, receipt)
+    return None if is_of_both else receipt.counts
 
 
 def list_receipts(output: str) -> set[int]:
@@ -204,7 +252,10 @@ def list_receipts(output: str) -> set[int]:
 
 
 def find_committed(manifest: Manifest) -> set[int]:
-    """Find the committed slices: one listing, and the metadata of slices that an update touched.
+    """Find the committed slices: one listing, and a look at those that an update touched.
+
+    Presence is enough for the first generation, but for slices that were contested. Of these and of
+    touched ones the receipt and the metadata of each other table are opened.
 
     Args:
         manifest: Of the run.
@@ -214,16 +265,40 @@ def find_committed(manifest: Manifest) -> set[int]:
     """
     there = list_receipts(manifest.output)
 
-    def is_current(number: int) -> bool:
-        receipt = read_receipt(manifest.output, number)
-        is_due = receipt.generation < manifest.touched[number].generation
-        return not (is_due or list_foreign(manifest.output, number, receipt))
+    def is_whole(number: int) -> bool:
+        place = manifest.place_of(number)
+        standing = find_standing(manifest.output, number, place.generation, place.part)
+        return standing is not None
 
-    # Presence is enough for the first generation.
-    touched = sorted(there & manifest.touched.keys())
+    doubtful = sorted(there & (manifest.touched.keys() | manifest.contested))
     with ThreadPoolExecutor(_READERS) as readers:
-        current = dict(zip(touched, readers.map(is_current, touched), strict=True))
-    return {number for number in there if current.get(number, True)}
+        whole = dict(zip(doubtful, readers.map(is_whole, doubtful), strict=True))
+    return {number for number in there if whole.get(number, True)}
+
+
+def count_done(manifest: Manifest) -> dict[int, RowCounts]:
+    """Count the rows of slices that are done as far as their receipts tell; no table is opened.
+
+    Args:
+        manifest: Of the run.
+
+    Returns:
+        The counts of each; a slice whose receipt is damaged, or gone meanwhile, is left out.
+    """
+    numbers = sorted(list_receipts(manifest.output) & set(range(manifest.summary.slices)))
+
+    def read(number: int) -> RowCounts | None:
+        place = manifest.place_of(number)
+        try:
+            receipt = read_receipt(manifest.output, number)
+        except DamagedTableError as error:
+            logger.warning("%s; the slice is not counted", error)
+            return None
+        return None if receipt.is_due(place.generation, place.part) else receipt.counts
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = zip(numbers, readers.map(read, numbers), strict=True)
+        return {number: counts for number, counts in found if counts is not None}
 
 
 def count_rows(output: str, slices: Iterable[int]) -> dict[int, RowCounts]:

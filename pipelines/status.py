@@ -70,15 +70,15 @@ def read_status(config: StatusConfig) -> Status:
     manifest = open_manifest(output)
     if manifest is None:
         raise InputError(f"{config.output}: no run there, or its manifest is still being written")
-    committed = receipts.find_committed(manifest)
-    written = {number: at for number, at in _list_receipts(output).items() if number in committed}
-    counts = sum(receipts.count_rows(output, sorted(committed)).values(), RowCounts())
+    done = receipts.count_done(manifest)
+    written = {number: at for number, at in _list_receipts(output).items() if number in done}
+    counts = sum(done.values(), RowCounts())
     rate = _measure_rate(written, counts.images, time.time())
     left = manifest.summary.images - counts.images
     return Status(
         output=output,
         slices=manifest.summary.slices,
-        slices_done=len(committed),
+        slices_done=len(done),
         images=manifest.summary.images,
         images_done=counts.images,
         failed=counts.failed,

@@ -230,7 +230,7 @@ def read_table(uri: str) -> pa.Table:
         Its rows.
 
     Raises:
-        StorageError: If it is missing or damaged.
+        DamagedTableError: If it is missing or damaged.
     """
     return decode_table(uri, load_table(uri))
 
@@ -245,7 +245,7 @@ def load_table(uri: str) -> bytes:
         The file.
 
     Raises:
-        StorageError: If it is missing.
+        DamagedTableError: If it is missing.
     """
     with _explained(uri):
         return storage.read_bytes(uri)
@@ -262,7 +262,7 @@ def decode_table(uri: str, data: bytes) -> pa.Table:
         Its rows.
 
     Raises:
-        StorageError: If it is damaged.
+        DamagedTableError: If it is damaged.
     """
     with _explained(uri):
         # Not `read_table`, which takes a millisecond to plan a scan of one small file (measured).
@@ -279,7 +279,7 @@ def read_notes(uri: str) -> Mapping[str, str]:
         What `encode_table` put there.
 
     Raises:
-        StorageError: If it is missing or damaged.
+        DamagedTableError: If it is missing or damaged.
     """
     with _explained(uri), storage.open_range_reader(uri) as file:
         return _decode_notes(pq.ParquetFile(file))
@@ -296,7 +296,7 @@ def decode_notes(uri: str, data: bytes) -> Mapping[str, str]:
         What `encode_table` put there.
 
     Raises:
-        StorageError: If it is damaged.
+        DamagedTableError: If it is damaged.
     """
     with _explained(uri):
         return _decode_notes(pq.ParquetFile(pa.BufferReader(data)))
@@ -309,17 +309,21 @@ def _decode_notes(file: pq.ParquetFile) -> Mapping[str, str]:
     return notes
 
 
+class DamagedTableError(StorageError):
+    """A table file is missing, or is none of this program."""
+
+
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
     """Tell what is wrong with a table file.
 
     Raises:
-        StorageError: If it is missing or damaged.
+        DamagedTableError: If it is missing or damaged.
     """
     try:
         yield
     except FileNotFoundError:
-        raise StorageError(f"{uri}: missing; something deleted a part of the run") from None
+        raise DamagedTableError(f"{uri}: missing; something deleted a part of the run") from None
     # Of a damaged footer Arrow says OSError.
     except (pa.ArrowException, OSError) as error:
-        raise StorageError(f"{uri}: not a table of this program ({error})") from error
+        raise DamagedTableError(f"{uri}: not a table of this program ({error})") from error

@@ -1,14 +1,16 @@
 """Which rows of a slice stay when an update or a retry does some of its images again?
 
-Only rows that the slice's receipt answers for. Others may stand there: those of an older generation
-that a process put which had long been taken for dead. Then all its images are done again.
+Only rows that the slice's receipt answers for. Others may stand there, or none: those of an older
+generation that a process put which had long been taken for dead, or what somebody damaged or
+deleted. Then all its images are done again.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,9 +19,13 @@ from pipelines import receipts, storage, tables
 from pipelines.errors import StorageError
 from pipelines.manifest import ManifestEntry, SlicePlace
 from pipelines.receipts import KEPT_NOTE, Receipt
-from pipelines.storage import OvertakenError, describe_overtaken
+from pipelines.tables import DamagedTableError
 
 logger = logging.getLogger(__name__)
+
+
+class RowsChangedError(StorageError):
+    """Rows that are to be kept are not those that stood there when the slice was begun."""
 
 
 def find_kept(
@@ -36,56 +42,71 @@ def find_kept(
 
     Returns:
         The images, and which receipt answers for those that are not to be done; None if all are.
-
-    Raises:
-        StorageError: If a table is missing or damaged.
     """
-    if again and receipts.find_standing(output, place.number, place.generation) is not None:
+    if again and _is_committed(output, place):
         return [replace(entry, todo=False) for entry in entries], None
     if all(entry.todo for entry in entries):
         return entries, None
-    receipt = receipts.read_receipt(output, place.number)
-    strange = receipts.list_foreign(output, place.number, receipt, ahead=True)
+    try:
+        receipt = receipts.read_receipt(output, place.number)
+    except DamagedTableError as error:
+        return _do_all(place, entries, str(error)), None
+    doubt = _find_doubt(output, place, receipt)
+    if doubt is not None:
+        return _do_all(place, entries, doubt), None
+    return entries, receipt.name
+
+
+def _is_committed(output: str, place: SlicePlace) -> bool:
+    standing = receipts.find_standing(output, place.number, place.generation, place.part)
+    return standing is not None
+
+
+def _find_doubt(output: str, place: SlicePlace, receipt: Receipt) -> str | None:
+    """Why a receipt does not answer for rows that are to be kept; None if it does."""
     if receipt.generation not in {place.previous, place.generation}:
-        strange.append(tables.IMAGES)
-    if not strange:
-        return entries, receipt.rows
-    logger.warning(
-        "slice %d: an old process put its %s over newer rows; all %d images are done again",
-        place.number,
-        " and ".join(strange),
-        len(entries),
+        return (
+            f"its receipt is of generation {receipt.generation}, expected {place.previous} or "
+            f"{place.generation}"
+        )
+    if receipt.generation == place.generation and receipt.is_due(place.generation, place.part):
+        return "its receipt is of another listing of the same generation"
+    foreign = receipts.list_foreign(output, place.number, receipt, ahead=True)
+    names = " and ".join(foreign)
+    return (
+        f"its receipt does not answer for {names}, damaged or of another process" if names else None
     )
-    return [replace(entry, todo=True) for entry in entries], None
 
 
+def _do_all(
+    place: SlicePlace, entries: Sequence[ManifestEntry], doubt: str
+) -> Sequence[ManifestEntry]:
+    logger.warning("slice %d: %s; all %d images are done again", place.number, doubt, len(entries))
+    return [replace(entry, todo=True) for entry in entries]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class KeptRows:
     """The old rows of the images that are not done again."""
 
-    def __init__(self, output: str, table: pa.Table) -> None:
-        """Say which images stay, and read their receipt if there are any.
-
-        Args:
-            output: The run.
-            table: The slice between the stages: columns `slice`, `image`, `todo` and `receipt`.
-
-        Raises:
-            OvertakenError: If the receipt is another one than it was.
-            StorageError: If it is missing, damaged, or has no row of an image that stays.
-        """
-        self._output = output
-        self._number = table["slice"][0].as_py()
-        self._images = table.filter(pc.invert(table["todo"]))["image"].drop_null()
-        if len(self._images):
-            self._read_receipt(table["receipt"][0].as_py())
+    output: str
+    """The run."""
+    number: int
+    """The slice."""
+    names: pa.Array[Any]
+    """URIs of the images that stay."""
+    receipt: Receipt
+    """Answers for their rows."""
+    images: pa.Table
+    """Their rows in `images`."""
 
     @property
     def notes(self) -> Mapping[str, str]:
         """What the metadata of the slice's new tables say of rows that were kept."""
-        return {KEPT_NOTE: self._receipt.rows} if len(self._images) else {}
+        return {KEPT_NOTE: self.receipt.name}
 
     def add_to(self, name: str, fresh: pa.Table) -> pa.Table:
-        """Put the old rows of one table beside the new ones.
+        """Put the old rows of one table beside the new ones; all tables but `images` are read now.
 
         Args:
             name: The table.
@@ -95,39 +116,61 @@ class KeptRows:
             All rows of the slice, sorted by the table's keys.
 
         Raises:
-            OvertakenError: If the table is not the receipt's.
-            StorageError: If it is missing or damaged.
+            RowsChangedError: If the table is not the receipt's.
+            DamagedTableError: If it is missing or damaged.
         """
-        if not len(self._images):
-            return fresh
-        kept = self._old_images if name == tables.IMAGES else self._read(name)
+        kept = self.images if name == tables.IMAGES else self._read(name)
         joined = pa.concat_tables([kept.select(fresh.schema.names).cast(fresh.schema), fresh])
         return joined.sort_by([(key, "ascending") for key in tables.KEYS[name]])
 
-    def _read_receipt(self, expected: str) -> None:
-        uri, data = self._load(tables.IMAGES)
-        self._receipt = Receipt(tables.decode_notes(uri, data))
-        if self._receipt.rows != expected:
-            raise OvertakenError(describe_overtaken(uri))
-        self._old_images = self._select(uri, data)
-        if len(self._old_images) != len(self._images):
-            raise StorageError(
-                f"{uri}: has rows of {len(self._old_images)} of the {len(self._images)} images "
-                "that an update keeps; something changed the run from outside: annotate into "
-                "another --output"
-            )
-
     def _read(self, name: str) -> pa.Table:
-        uri, data = self._load(name)
-        if not self._receipt.owns(name, tables.decode_notes(uri, data), ahead=True):
-            raise OvertakenError(describe_overtaken(uri))
-        return self._select(uri, data)
+        uri = storage.join_uri(self.output, name, tables.slice_name(self.number))
+        data = tables.load_table(uri)
+        if not self.receipt.owns(name, tables.decode_notes(uri, data), ahead=True):
+            raise RowsChangedError(_describe_change(uri))
+        return _select(uri, data, self.names)
 
-    def _load(self, name: str) -> tuple[str, bytes]:
-        uri = storage.join_uri(self._output, name, tables.slice_name(self._number))
-        return uri, tables.load_table(uri)
 
-    def _select(self, uri: str, data: bytes) -> pa.Table:
-        """The rows of images that stay; a killed attempt may have left others, made anew now."""
-        old = tables.decode_table(uri, data)
-        return old.filter(pc.is_in(old["image"], value_set=self._images.combine_chunks()))
+def load_kept(output: str, table: pa.Table) -> KeptRows | None:
+    """Read the receipt of the images of a slice that stay.
+
+    Args:
+        output: The run.
+        table: The slice between the stages: columns `slice`, `image`, `todo` and `receipt`.
+
+    Returns:
+        Their rows; None if no image stays.
+
+    Raises:
+        RowsChangedError: If the receipt is another one than it was.
+        StorageError: If it is missing, damaged, or has no row of an image that stays.
+    """
+    names = table.filter(pc.invert(table["todo"]))["image"].drop_null().combine_chunks()
+    if not len(names):
+        return None
+    number = table["slice"][0].as_py()
+    uri = storage.join_uri(output, tables.IMAGES, tables.slice_name(number))
+    data = tables.load_table(uri)
+    receipt = Receipt.decode(uri, tables.decode_notes(uri, data))
+    if receipt.name != table["receipt"][0].as_py():
+        raise RowsChangedError(_describe_change(uri))
+    images = _select(uri, data, names)
+    if len(images) != len(names):
+        raise StorageError(
+            f"{uri}: has rows of {len(images)} of the {len(names)} images that an update keeps; "
+            "something changed the run from outside: annotate into another --output"
+        )
+    return KeptRows(output=output, number=number, names=names, receipt=receipt, images=images)
+
+
+def _select(uri: str, data: bytes, names: pa.Array[Any]) -> pa.Table:
+    """The rows of images that stay; a killed attempt may have left others, made anew now."""
+    old = tables.decode_table(uri, data)
+    return old.filter(pc.is_in(old["image"], value_set=names))
+
+
+def _describe_change(uri: str) -> str:
+    return (
+        f"{uri}: something else was put there since the slice was begun, so that its rows cannot "
+        "be kept; run the same command again: it does all images of the slice"
+    )

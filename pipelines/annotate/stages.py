@@ -35,11 +35,13 @@ if TYPE_CHECKING:
 _READ_COLUMNS: Final[dict[str, pa.DataType]] = {
     "slice": pa.int32(),
     "generation": pa.int32(),
+    # Part of the manifest that lists the slice.
+    "listed": pa.string(),
     # Null in the one row of a slice that has lost all its images: Ray drops blocks of no rows.
     "image": pa.string(),
     # False for an image whose rows are kept as they are.
     "todo": pa.bool_(),
-    # Digest of the receipt whose rows are kept; null if none are.
+    # Name of the receipt whose rows are kept; null if none are.
     "receipt": pa.string(),
     "etag": pa.string(),
     "size": pa.int64(),
@@ -136,6 +138,7 @@ def read_slice(
     always = {
         "slice": place.number,
         "generation": place.generation,
+        "listed": place.part,
         "receipt": receipt,
         "read_seconds": read_seconds / len(rows),
         "decode_seconds": decode_seconds / len(rows),

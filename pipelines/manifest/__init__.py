@@ -13,6 +13,7 @@ from pipelines.manifest.generations import (
     ManifestSummary,
     generation_folder,
     list_generations,
+    note_contested,
     read_summary,
     write_generation,
 )
@@ -38,6 +39,7 @@ __all__ = [
     "iter_slices",
     "iter_tables",
     "list_generations",
+    "note_contested",
     "open_manifest",
     "read_slice",
     "read_summary",

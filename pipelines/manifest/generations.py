@@ -4,6 +4,8 @@ Parts first, `complete.json` last: without it a generation does not count, and i
 names its parts, and a part is named by its content, so that no put ever changes one: of drivers
 that list at the same time, one of them long taken for dead, each has its own. Whichever
 `complete.json` stands, all that it names stands too; other parts are read by nobody.
+
+In `contested/` are notes of slices of the first generation whose receipt alone is not enough.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from pipelines import storage
 from pipelines.errors import InputError, StorageError
 from pipelines.manifest.entries import ManifestEntry
 from pipelines.storage import ObjectInfo
-from pipelines.tables import MANIFEST_SCHEMA, UPDATE_SCHEMA
+from pipelines.tables import MANIFEST_SCHEMA, UPDATE_SCHEMA, slice_name, slice_number
 
 SLICES_PER_PART: Final = 256
 """Slices in one manifest object, each a row group of its own so that a worker reads its slice
@@ -31,6 +33,9 @@ COMPLETE: Final = "complete.json"
 _DIGEST_BYTES: Final = 8
 """Of a part, in its name: two listings of a run differ in a few parts of a few attempts."""
 _COMPLETE_URI: Final = re.compile(rf".*/generation-(\d{{6}})/{COMPLETE}")
+_CONTESTED: Final = "contested"
+_CONTESTED_URI: Final = re.compile(rf".*/generation-000000/{_CONTESTED}/([^/]+)")
+_SUFFIX: Final = ".json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -170,12 +175,46 @@ def list_generations(output: str) -> list[int]:
     Returns:
         Their numbers, ascending.
     """
+    return list_manifest(output)[0]
+
+
+def list_manifest(output: str) -> tuple[list[int], frozenset[int]]:
+    """Find the complete generations, and the slices that were contested, with one listing.
+
+    Args:
+        output: The run.
+
+    Returns:
+        Numbers of generations, ascending; numbers of slices.
+    """
     folder = storage.join_uri(output, "manifest")
     try:
         uris = [info.uri for info in storage.iter_objects(folder)]
     except InputError:
-        return []
-    return sorted(int(match[1]) for match in filter(None, map(_COMPLETE_URI.fullmatch, uris)))
+        return [], frozenset()
+    complete = filter(None, map(_COMPLETE_URI.fullmatch, uris))
+    notes = filter(None, map(_CONTESTED_URI.fullmatch, uris))
+    numbers = (slice_number(match[1], _SUFFIX) for match in notes)
+    return (
+        sorted(int(match[1]) for match in complete),
+        frozenset(number for number in numbers if number is not None),
+    )
+
+
+def note_contested(output: str, number: int) -> None:
+    """Note that two attempts at a slice of the first generation have different rows.
+
+    A receipt of one of them may then come to stand beside tables of the other, however late: from
+    now on every command looks whether they belong together. The note stays for good.
+
+    Args:
+        output: The run.
+        number: The slice.
+    """
+    name = slice_name(number, _SUFFIX)
+    uri = storage.join_uri(generation_folder(output, 0), _CONTESTED, name)
+    data = json.dumps({"slice": number}).encode()
+    storage.write_bytes(uri, data, scratch=storage.join_uri(output, ".tmp"))
 
 
 def read_generation(output: str, generation: int) -> ManifestSummary:

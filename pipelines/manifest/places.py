@@ -20,7 +20,7 @@ from pipelines.manifest.generations import (
     SLICES_PER_PART,
     ManifestSummary,
     generation_folder,
-    list_generations,
+    list_manifest,
     read_generation,
 )
 from pipelines.storage import ObjectInfo
@@ -56,6 +56,8 @@ class Manifest:
     """Names of the objects of the first generation."""
     touched: Mapping[int, SlicePlace]
     """Slices that a later generation than the first one lists."""
+    contested: frozenset[int] = frozenset()
+    """Slices of the first generation of which two attempts came to different rows."""
 
     @property
     def places(self) -> Iterator[SlicePlace]:
@@ -86,7 +88,7 @@ def open_manifest(output: str) -> Manifest | None:
     Returns:
         The manifest, or None if no generation is complete.
     """
-    generations = list_generations(output)
+    generations, contested = list_manifest(output)
     if not generations:
         return None
     touched: dict[int, SlicePlace] = {}
@@ -99,7 +101,11 @@ def open_manifest(output: str) -> Manifest | None:
                     previous = touched[number].generation if number in touched else 0
                     touched[number] = SlicePlace(number, generation, part, group, previous)
     return Manifest(
-        output=output, summary=(first, *later)[-1], first_parts=first.parts, touched=touched
+        output=output,
+        summary=(first, *later)[-1],
+        first_parts=first.parts,
+        touched=touched,
+        contested=contested,
     )
 
 

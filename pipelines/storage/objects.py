@@ -75,10 +75,7 @@ def describe_overtaken(uri: str) -> str:
     Returns:
         The message.
     """
-    return (
-        f"{uri}: something else was put there since it was looked at; it was left as it is: run "
-        "the same command again"
-    )
+    return f"{uri}: something else was put there since it was looked at; it was left as it is"
 
 
 class CreateUnsupportedError(StorageError):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
 
-from pipelines import storage
-from pipelines.annotate import commit
+from pipelines import receipts, storage
 from pipelines.annotate.attempts import MOST_STARTS, Start, note_start
+from pipelines.annotate.kept import RowsChangedError
 from pipelines.annotate.stages import detect_slice, write_slice
-from pipelines.errors import PipelineError
+from pipelines.errors import ImageError, ImageReason, PipelineError
 from pipelines.lease import Lease, LeaseLostError
-from pipelines.manifest import open_manifest
+from pipelines.manifest import generation_folder, open_manifest
 from pipelines.receipts import find_committed
 from pipelines.storage import OvertakenError
-from pipelines.tables import slice_name
+from pipelines.tables import read_notes, slice_name
 from tests.builders import (
     annotate_without_ray,
     assert_same_rows,
@@ -131,8 +132,104 @@ def test_two_attempts_at_a_slice_that_meet_leave_one_whole(strict_root, checkpoi
         pause_before_put(patch, 1, lambda: write_slice(new, stages))
         write_slice(old, stages)
     # Whichever it is, the receipt names the tables that stand there.
-    receipt = commit.receipts.read_receipt(config.output, 0)
-    assert commit.receipts.list_foreign(config.output, 0, receipt) == []
+    receipt = receipts.read_receipt(config.output, 0)
+    assert receipts.list_foreign(config.output, 0, receipt) == []
+
+
+class Killed(BaseException):
+    """The process ended here."""
+
+
+def meet_before_the_receipt(config, stages, monkeypatch):
+    """One attempt sleeps before its receipt; another, of an hour when images could be read, is killed before its."""
+    new = detect(config, stages)
+    lost = ImageError(ImageReason.UNAVAILABLE, "the store did not answer")
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "read_objects", lambda objects, **_: [lost] * len(objects))
+        old = detect(config, stages)
+    write_bytes = storage.write_bytes
+
+    def die_at_the_receipt(uri, data, **options):
+        if "/images/" in uri:
+            raise Killed
+        write_bytes(uri, data, **options)
+
+    def start_and_die():
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "write_bytes", die_at_the_receipt)
+            with pytest.raises(Killed):
+                write_slice(new, stages)
+
+    with monkeypatch.context() as patch:
+        pause_before_put(patch, 1, start_and_die)
+        write_slice(old, stages)
+
+
+def test_a_late_receipt_beside_tables_of_another_attempt_commits_no_slice(
+    strict_root, checkpoint, monkeypatch
+):
+    config = start(strict_root, checkpoint)
+    stages = start_run(config, config.output)
+    meet_before_the_receipt(config, stages, monkeypatch)
+    assert read_notes(uri_of(config, "images"))["generation"] == "0"
+    assert find_committed(open_manifest(config.output)) == set()
+    (summary,) = finish_without_ray(config, stages)
+    assert summary["images_read"] == 3
+    assert find_committed(open_manifest(config.output)) == {0}
+    fresh = storage.join_uri(strict_root, "fresh")
+    annotate_without_ray(config, fresh)
+    assert_same_rows(config.output, fresh)
+
+
+def test_attempts_that_come_to_the_same_rows_are_no_contest(tmp_path, checkpoint, monkeypatch):
+    """As after nearly every kill: no command has to look at such a slice."""
+    config = start(str(tmp_path), checkpoint)
+    stages = start_run(config, config.output)
+    table = detect(config, stages)
+    with monkeypatch.context() as patch:
+        pause_before_put(patch, 1, lambda: write_slice(table, stages))
+        write_slice(table, stages)
+    assert open_manifest(config.output).contested == frozenset()
+
+
+def test_an_object_that_changes_before_each_put_ends_the_commit_with_advice(
+    tmp_path, checkpoint, monkeypatch
+):
+    config = start(str(tmp_path), checkpoint)
+    stages = start_run(config, config.output)
+    table = detect(config, stages)
+    write_bytes, puts = storage.write_bytes, itertools.count()
+
+    def come_in_between(uri, data, **options):
+        if "/boxes/" in uri:
+            write_bytes(uri, b"of another process %d" % next(puts))
+        write_bytes(uri, data, **options)
+
+    monkeypatch.setattr(storage, "write_bytes", come_in_between)
+    with pytest.raises(OvertakenError, match="slice 0: another process put its objects 3 times"):
+        write_slice(table, stages)
+    assert next(puts) == 3
+
+
+def test_a_slice_that_another_listing_of_the_generation_committed_is_done_again(
+    tmp_path, checkpoint
+):
+    """A store that takes everything: a late complete.json has replaced the one of that driver."""
+    root = str(tmp_path)
+    config = start(root, checkpoint)
+    stages = annotate_without_ray(config, config.output)
+    for number in (1, 2):
+        change(root, number)
+        look_again(config, config.output)
+        if number == 1:
+            finish_without_ray(config, stages)
+            folder = generation_folder(config.output, 1)
+            storage.delete([storage.join_uri(folder, "complete.json")])
+    assert find_committed(open_manifest(config.output)) == set()
+    assert finish_without_ray(config, stages)[0]["images_read"] == 3
+    fresh = storage.join_uri(root, "fresh")
+    annotate_without_ray(config, fresh)
+    assert_same_rows(config.output, fresh)
 
 
 def test_a_committed_slice_is_left_as_it_is(tmp_path, checkpoint):
@@ -196,7 +293,7 @@ def test_rows_that_come_while_a_slice_is_done_are_not_kept(tmp_path, checkpoint)
             finish_without_ray(config, stages)
     table = detect(config, stages)
     storage.write_bytes(uri_of(config, "boxes"), old["boxes"])
-    with pytest.raises(OvertakenError, match="something else was put there"):
+    with pytest.raises(RowsChangedError, match="something else was put there since the slice"):
         write_slice(table, stages)
     assert find_committed(open_manifest(config.output)) == set()
     assert finish_without_ray(config, stages)[0]["images_read"] == 3

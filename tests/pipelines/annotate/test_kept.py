@@ -264,17 +264,29 @@ def rows_as_dicts(config, table):
     return read_rows(config.output, table).to_pylist()
 
 
+@pytest.mark.parametrize("damage", ["missing", "cut"])
 @pytest.mark.parametrize("table", TABLES)
-def test_an_old_table_that_is_missing_is_named(tmp_path, checkpoint, table):
+@pytest.mark.parametrize("is_done", [False, True], ids=["before", "after"])
+def test_a_touched_slice_whose_table_is_missing_or_damaged_is_done_again(
+    tmp_path, checkpoint, caplog, table, damage, is_done
+):
     config, stages = start_finished_run(str(tmp_path), checkpoint, count=4)
     put_picture(photo(str(tmp_path), 1), 101)
     look_again(config, config.output)
-    missing = Path(config.output, table, slice_name(0))
-    missing.unlink()
-    with pytest.raises(StorageError) as error:
+    if is_done:
         finish_without_ray(config, stages)
-    assert f"{missing}: missing" in str(error.value)
+    path = Path(config.output, table, slice_name(0))
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:100])
     assert not find_committed(open_manifest(config.output))
+    assert finish_without_ray(config, stages)[0]["images_read"] == 4
+    assert find_committed(open_manifest(config.output)) == {0}
+    assert "all 4 images are done again" in caplog.text
+    fresh = str(tmp_path / "fresh")
+    annotate_without_ray(config, fresh)
+    assert_same_rows(config.output, fresh)
 
 
 def test_an_image_that_is_kept_and_has_no_row_is_never_lost_in_silence(tmp_path, checkpoint):

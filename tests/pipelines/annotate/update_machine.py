@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 
 from pipelines import lease, storage
 from pipelines.annotate import run, run_file
+from pipelines.annotate.kept import RowsChangedError
 from pipelines.compact import CompactConfig, compact
 from pipelines.errors import ImageError, ImageReason, InputError
 from pipelines.manifest import open_manifest
@@ -249,7 +250,7 @@ class UpdateMachine(RuleBasedStateMachine):
                 report = run.annotate(config)
             except Killed:
                 self._check_tables_are_whole()
-            except OvertakenError:
+            except (OvertakenError, RowsChangedError):
                 assert self.zombies.puts > puts
             else:
                 if self.zombies.puts == puts:
