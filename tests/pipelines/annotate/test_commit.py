@@ -141,7 +141,7 @@ class Killed(BaseException):
 
 
 def meet_before_the_receipt(config, stages, monkeypatch):
-    """One attempt sleeps before its receipt; another, of an hour when images could be read, is killed before its."""
+    """One attempt sleeps before its receipt; another, that could read, is killed before its own."""
     new = detect(config, stages)
     lost = ImageError(ImageReason.UNAVAILABLE, "the store did not answer")
     with monkeypatch.context() as patch:
