@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -22,6 +24,9 @@ logger = logging.getLogger(__name__)
 _POLL_SECONDS = 1.0
 _WATCH_SECONDS = 30.0
 """Assumed: short beside the time in which a cluster replaces a node."""
+_STARTS = 2
+_OUR_FOLDER = Path(__file__).parents[1]
+"""Where `pipelines`, `overfeat` and `jobs` are imported from."""
 _CONNECT_SECONDS = 10.0
 """Ray itself tries an address that nobody listens at for minutes (measured: more than two)."""
 
@@ -63,14 +68,7 @@ def join_cluster(address: str | None) -> Iterator[bool]:
             _check_address(known)
             ray.init(address=known, log_to_driver=False, logging_level=logging.ERROR)
         else:
-            # Each actor pool of Ray Data logs an "error" that warns of a lost driver (2.60).
-            os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-            ray.init(
-                address="local",
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-            )
+            _start_here()
         # Ray's own handler ends the process with a dump of its C++ stack.
         signal.signal(signal.SIGTERM, on_termination)
     except (OSError, ValueError, RuntimeError) as error:
@@ -83,6 +81,39 @@ def join_cluster(address: str | None) -> Iterator[bool]:
             yield not known
     finally:
         ray.shutdown()
+
+
+def _start_here() -> None:
+    """Start Ray on this machine, once more if the machine is too busy for that.
+
+    Raises:
+        ResourceError: If it does not start in time then either.
+    """
+    logger.info("starting Ray on this machine")
+    # Each actor pool of Ray Data logs an "error" that warns of a lost driver (2.60).
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    for left in reversed(range(_STARTS)):
+        try:
+            # Ray's workers look for modules in the folder where it was started, before all others:
+            # a user's folder named `pipelines` would be taken for ours.
+            with contextlib.chdir(_OUR_FOLDER):
+                ray.init(
+                    address="local",
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                )
+        except Exception as error:
+            # Of a node that is not up within 30 s Ray raises nothing narrower.
+            if type(error) is not Exception:
+                raise
+            ray.shutdown()
+            if not left:
+                words = f"Ray did not start on this machine ({_lines(error)[0]})"
+                raise ResourceError(f"{words}; is it very busy? Try again later") from error
+            logger.warning("Ray did not start in time; it is started once more")
+        else:
+            return
 
 
 def _check_address(address: str) -> None:

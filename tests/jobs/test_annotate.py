@@ -198,9 +198,12 @@ def test_the_command_starts_a_ray_of_its_own_and_ends_with_it(tmp_path, checkpoi
     write_pictures(str(tmp_path / "in"), 5)
     config = make_config(str(tmp_path), checkpoint)
     annotate_without_ray(config, str(tmp_path / "plain"))
-    name, *flags = annotate_flags(config)
-    command = [sys.executable, "-m", f"jobs.{name}", *flags, "--json"]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # The console script, in a folder with a package of the user's own that is named like ours.
+    stranger = tmp_path / "pipelines" / "__init__.py"
+    stranger.parent.mkdir()
+    stranger.write_text("raise ImportError('of a stranger')")
+    command = [str(Path(sys.executable).parent / "overfeat"), *annotate_flags(config), "--json"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr
     report = json.loads(ended.stdout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+from pathlib import Path
 
 import pytest
 import ray
@@ -158,6 +159,30 @@ def test_a_failure_of_ray_itself_is_one_sentence(joined):
         raise WorkerCrashedError
     assert str(error.value).startswith("Ray failed: WorkerCrashedError: ")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("slow", [1, 2])
+def test_a_ray_that_does_not_come_up_in_time_is_started_once_more(monkeypatch, slow):
+    starts = []
+
+    def start(**_):
+        starts.append(Path.cwd())
+        if len(starts) <= slow:
+            raise Exception("The current node timed out during startup.")  # noqa: TRY002 (as Ray does)
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", start)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = Path.cwd()
+    if slow == 1:
+        with join_cluster(None) as is_ours:
+            assert is_ours
+    else:
+        with pytest.raises(ResourceError, match="timed out during startup"), join_cluster(None):
+            pass
+    assert len(starts) == 2
+    assert Path.cwd() == before
 
 
 def test_our_own_errors_pass_through(joined):
