@@ -168,7 +168,7 @@ def _open_tars(
             try:
                 yield from tar
             except InputError as error:
-                damaged.add(tar.uri, str(error))
+                damaged.add(tar.uri, str(error).removeprefix(f"{tar.uri}: "))
             counts.skipped += tar.skipped
 
 
