@@ -51,7 +51,8 @@ class _Refused:
         """Name the first ones, and the reason of the very first."""
         more = self.count - len(self.first)
         names = ", ".join(self.first) + (f" and {more:,} more" if more else "")
-        reason = f" ({self.reason})" if self.reason else ""
+        which = "the first: " if self.count > 1 else ""
+        reason = f" ({which}{self.reason})" if self.reason else ""
         return f"{self.kind}, {self.count:,} in all: {names}{reason}"
 
 
