@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -83,6 +85,24 @@ def join_cluster(address: str | None) -> Iterator[bool]:
         ray.shutdown()
 
 
+class _StartTime:
+    """Catches that Ray was not up within 30 s: an `Exception`, and no kind of it."""
+
+    late: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        self.late = error if kind is Exception else None
+        return self.late is not None
+
+
 def _start_here() -> None:
     """Start Ray on this machine, once more if the machine is too busy for that.
 
@@ -93,27 +113,22 @@ def _start_here() -> None:
     # Each actor pool of Ray Data logs an "error" that warns of a lost driver (2.60).
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     for left in reversed(range(_STARTS)):
-        try:
-            # Ray's workers look for modules in the folder where it was started, before all others:
-            # a user's folder named `pipelines` would be taken for ours.
-            with contextlib.chdir(_OUR_FOLDER):
-                ray.init(
-                    address="local",
-                    include_dashboard=False,
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                )
-        except Exception as error:
-            # Of a node that is not up within 30 s Ray raises nothing narrower.
-            if type(error) is not Exception:
-                raise
-            ray.shutdown()
-            if not left:
-                words = f"Ray did not start on this machine ({_lines(error)[0]})"
-                raise ResourceError(f"{words}; is it very busy? Try again later") from error
-            logger.warning("Ray did not start in time; it is started once more")
-        else:
+        # Ray's workers look for modules in the folder where it was started, before all others: a
+        # user's folder named `pipelines` would be taken for ours.
+        with _StartTime() as start, contextlib.chdir(_OUR_FOLDER):
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+        if start.late is None:
             return
+        ray.shutdown()
+        if not left:
+            words = f"Ray did not start on this machine ({_lines(start.late)[0]})"
+            raise ResourceError(f"{words}; is it very busy? Try again later") from start.late
+        logger.warning("Ray did not start in time; it is started once more")
 
 
 def _check_address(address: str) -> None:
