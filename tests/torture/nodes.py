@@ -34,7 +34,7 @@ _HEALTH = {
 
 
 class MortalCluster:
-    """A head without CPUs, and nodes that are killed, and replaced by fresh ones if wanted."""
+    """A head without CPUs, and nodes that are killed and replaced by fresh ones, soon or late."""
 
     def __init__(self, *, is_replaced: bool) -> None:
         from ray.cluster_utils import Cluster
@@ -58,7 +58,12 @@ class MortalCluster:
         return str(self._cluster.address)
 
     def kill_one(self, source: random.Random, mark: Callable[[], None]) -> bool:
-        """SIGKILL a node with all its processes, if one has work; a fresh one joins if wanted."""
+        """SIGKILL a node with all its processes, if one has work.
+
+        A fresh one joins at once if so wanted, else right before the next one is killed.
+        """
+        if len(self._nodes) < _NODES:
+            self._nodes.append(self._add())
         at_work = [node for node in self._nodes if has_work(_raylet_of(node))]
         if not at_work:
             return False
@@ -114,7 +119,7 @@ def torture_nodes(
     kinds: Sequence[str] = KINDS,
     is_replaced: bool = True,
 ) -> Record:
-    """Kill nodes that have work, so many, in runs of each kind; each is replaced, if so wanted."""
+    """Kill nodes that have work, so many, in runs of each kind; each is replaced, soon or late."""
     with TemporaryDirectory() as folder, join_mortal(is_replaced=is_replaced) as cluster:
         config = prepare_bucket(folder, images)
         strikes = {NODE: cluster.kill_one}

@@ -6,12 +6,16 @@ import pytest
 
 from tests.torture.apart import run_apart
 from tests.torture.nodes import torture_nodes
-from tests.torture.scenarios import FIRST
+from tests.torture.scenarios import KINDS
 
 
 @pytest.mark.ray
-def test_a_run_that_loses_a_node_for_good_ends_well_with_the_same_rows():
-    record = run_apart(torture_nodes, 1, kills=1, images=15, kinds=[FIRST], is_replaced=False)
-    assert record.faults == {"node killed in a first run": 1}
-    assert record.rows > 15
+def test_runs_updates_and_retries_that_lose_a_node_end_well_with_the_same_rows():
+    record = run_apart(torture_nodes, 1, kills=len(KINDS), images=15, is_replaced=False)
+    assert record.faults == {
+        "node killed in a first run": 1,
+        "node killed in an update": 1,
+        "node killed in a retry": 1,
+    }
+    assert record.rows > 15 * len(KINDS)
     assert (record.lost, record.doubled, record.reread) == (0, 0, 0)
