@@ -120,6 +120,31 @@ class OverFeat(nn.Module):
             tapped=tapped if tap else None,
         )
 
+    def tell(
+        self, canvases: Float[Tensor, "b 3 h w"], stride: Stride = "fine"
+    ) -> Float[Tensor, "b hidden rows cols"]:
+        """Say what the windows of a scale tell the next larger one, and nothing else.
+
+        Args:
+            canvases: Normalised pixels.
+            stride: Fine or coarse.
+
+        Returns:
+            One cell per window.
+
+        Raises:
+            ValueError: If the network has no context.
+        """
+        pooled = canvases
+        for name, values in self._run_modules(canvases, stride, None):
+            pooled = values
+            if name == self.architecture.offset_pool.name:
+                break
+        told = self._apply_head(pooled, self.context, stride)
+        if told is None:
+            raise ValueError("context: this network has none; build it with context=True")
+        return told
+
     def activations(
         self, canvases: Float[Tensor, "b 3 h w"], *, layer: str, stride: Stride = "coarse"
     ) -> Float[Tensor, "b c cells_h cells_w"]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -35,12 +35,12 @@ _CONNECT_SECONDS = 10.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
-    """Where the detect actors run."""
+    """Where the workers run: detect actors, or training processes."""
 
     workers: int
-    """How many actors."""
+    """How many."""
     gpus_per_worker: int
-    """1 on a cluster with GPUs, else 0."""
+    """1 on a cluster with GPUs, unless they are not wanted; else 0."""
     cpus_per_worker: int
     """CPUs reserved for each."""
 
@@ -204,15 +204,21 @@ def count_gpus() -> int:
 
 
 def place_workers(
-    *, workers: int | None, threads: int, cpus_per_read: float, wait_seconds: float
+    *,
+    workers: int | None,
+    threads: int,
+    cpus_per_read: float,
+    wait_seconds: float,
+    gpus_per_worker: Literal[0, 1] | None = None,
 ) -> Placement:
-    """Decide how many detect actors run, and on what; wait for resources to join.
+    """Decide how many workers run, and on what; wait for resources to join.
 
     Args:
-        workers: Wanted actors; None for as many as there are GPUs, or as the CPUs allow.
-        threads: CPU threads of an actor.
+        workers: Wanted ones; None for as many as there are GPUs, or as the CPUs allow.
+        threads: CPU threads of a worker without a GPU.
         cpus_per_read: CPUs that one reading task reserves: at least that is left for reading.
         wait_seconds: How long to wait for what is missing.
+        gpus_per_worker: None for 1 if the cluster has any.
 
     Returns:
         The placement.
@@ -224,23 +230,23 @@ def place_workers(
     while True:
         offer = _look_at_nodes()
         gpus, cpus = int(offer.count("GPU")), offer.count("CPU")
-        per_worker = threads if not gpus else 1
-        fitting = offer.fit_workers(
-            cpus=per_worker, gpus=1 if gpus else 0, spare_cpus=cpus_per_read
-        )
+        gpus_each = (1 if gpus else 0) if gpus_per_worker is None else gpus_per_worker
+        per_worker = 1 if gpus_each else threads
+        fitting = offer.fit_workers(cpus=per_worker, gpus=gpus_each, spare_cpus=cpus_per_read)
         if fitting >= (workers or 1):
-            # One actor a GPU; on CPUs what reading leaves over.
+            # One worker a GPU; on CPUs what reading leaves over.
             return Placement(
                 workers=workers or fitting,
-                gpus_per_worker=1 if gpus else 0,
+                gpus_per_worker=gpus_each,
                 cpus_per_worker=per_worker,
             )
         if time.monotonic() >= deadline:
             raise ResourceError(
                 f"cluster: {cpus:g} CPUs and {gpus} GPUs on {len(offer.nodes)} nodes fit "
-                f"{fitting} detect workers of {per_worker} CPUs beside {cpus_per_read:g} CPUs for "
-                f"reading; expected {workers or 1}: add nodes, or lower --workers, --threads or "
-                "--cpus-per-read"
+                f"{fitting} workers of {per_worker} CPUs and {gpus_each} GPUs beside "
+                f"{cpus_per_read:g} CPUs for reading; expected {workers or 1}: add nodes, or lower "
+                f"--workers, --threads{', --cpus-per-read' if cpus_per_read else ''}"
+                f"{' or --gpus-per-worker' if gpus_per_worker else ''}"
             )
         logger.info("waiting for resources: %g CPUs and %d GPUs so far", cpus, gpus)
         time.sleep(_POLL_SECONDS)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from overfeat.box_coding import BoxCoding
 from overfeat.network import Regressor
+from overfeat.scales import Canvas, check_ladder
 from overfeat.views import Views
 from overfeat.zoo import get_architecture
 from pipelines.errors import InputError
@@ -80,6 +83,17 @@ class TrainConfig:
     if none. `localize` needs one."""
     regressor: Literal["single", "per-class"] = "single"
     """One box regressor for all classes, or one for each; where the task has boxes."""
+    box_coding: BoxCoding = "edges"
+    """What the regressor says: the box's edges in the window's frame, as in the paper, or its
+    centre and the logarithms of its size; a regressor of `weights` that says the other begins
+    anew."""
+    scales: tuple[str, ...] = ()
+    """Canvases such as 245x245 317x317, height x width in pixels, the smallest first: what the
+    crops cover, and what the network looks at afterwards; those of `weights`, or else the
+    architecture's own, if none."""
+    context: bool = False
+    """Tell each window what the next lower scale saw there (the paper's own addition), for `detect`
+    and `joint`: two crops of each image, nearly twice the work."""
     split: str = "train"
     """Which shards."""
     streams: int = 8
@@ -91,6 +105,9 @@ class TrainConfig:
     """Of the first weights, the order of the samples, every crop and the dropout."""
     workers: int | None = None
     """Training processes; by default one per GPU, or one."""
+    gpus_per_worker: Literal[0, 1] | None = None
+    """1 pins each worker to a GPU of its own, 0 leaves GPUs to others; by default 1 if the cluster
+    has any."""
     decoders: int = 1
     """Decoding processes of each worker."""
     threads: int = 1
@@ -118,6 +135,11 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"--{_flag(name)}: received {value}, expected at least 1")
+        if self.gpus_per_worker not in {None, 0, 1}:
+            raise InputError(
+                f"--gpus-per-worker: received {self.gpus_per_worker}, expected 0 or 1: more "
+                "GPUs are for more --workers"
+            )
         if self.decoders < 0:
             raise InputError(f"--decoders: received {self.decoders}, expected at least 0")
         if not 0 < self.wait_for_resources < math.inf:
@@ -138,7 +160,20 @@ class TrainConfig:
         if self.result == "best" and not is_measured:
             raise InputError("--result best: says nothing without held-out shards; --validation")
         self.order_config()
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        if self.context and not self.has_background:
+            raise InputError(
+                f"--context: windows are told in --task detect and joint, received {self.task}"
+            )
         window = get_architecture(self.architecture).window
+        try:
+            if self.scales:
+                check_ladder(self.ladder, window=window)
+                _check_order(self.ladder)
+        except ValueError as error:
+            raise InputError(f"--{error}") from error
         side = self.recipe.crops.side
         if self.task != "classify" and side < window:
             raise InputError(f"--side: received {side}, expected at least {window}, a window")
@@ -181,6 +216,15 @@ class TrainConfig:
         )
 
     @property
+    def ladder(self) -> tuple[Canvas, ...]:
+        """The canvases that were asked for; none if the network's are to be taken.
+
+        Raises:
+            ValueError: If one is of another form than `317x317`.
+        """
+        return tuple(Canvas.parse(text) for text in self.scales)
+
+    @property
     def has_background(self) -> bool:
         """Whether the network gets a background class."""
         return self.task in {"detect", "joint"}
@@ -189,6 +233,13 @@ class TrainConfig:
     def trained_regressor(self) -> Regressor:
         """Which box regressor is trained."""
         return self.regressor if self.task in {"localize", "joint"} else "none"
+
+
+def _check_order(ladder: Sequence[Canvas]) -> None:
+    areas = [canvas.height * canvas.width for canvas in ladder]
+    if areas != sorted(areas):
+        received = " ".join(map(str, ladder))
+        raise ValueError(f"scales: received {received}, expected the smallest first")
 
 
 def _flag(name: str) -> str:

@@ -6,6 +6,7 @@ makes it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from overfeat.geometry import map_size, window_boxes
 from overfeat.scales import Canvas, Placement, place, render
 from overfeat.targets import TargetConfig, assign_targets
 from pipelines.errors import InputError
+from pipelines.training.context import LowerScale, draw_lower_scale
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +86,8 @@ class Crop:
     """Label of every window (rows * cols,)."""
     edges: NDArray[np.float32]
     """Box edges of every window (rows * cols, 4)."""
+    lower: LowerScale | None
+    """What the windows are told; None for a network without context."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,6 +106,8 @@ class CropMaker:
     """Which windows are examples."""
     config: CropConfig
     """Size and spread of the crops."""
+    context: bool
+    """Whether the lower scale is drawn too."""
 
     def draw(self, image: TrainingImage, rng: np.random.Generator, *, portrait: bool) -> Crop:
         """Draw one crop of an image.
@@ -122,7 +128,13 @@ class CropMaker:
             placement = _draw_portrait(image, rng, self.architecture.window, self.config)
         else:
             placement = _draw_placement(image, rng, self.ladder, self.config)
-        canvas = _draw_canvas(image.pixels, rng, placement, self.normalization, self.config)
+        draw = _choose_colours(image.pixels, rng, self.normalization, self.config)
+        canvas = draw(placement)
+        lower = None
+        if self.context:
+            lower = draw_lower_scale(
+                placement, ladder=self.ladder, architecture=self.architecture, draw=draw
+            )
         cells = map_size(self.architecture, self.config.side, "fine")
         windows = window_boxes(self.architecture, cells, cells, "fine").reshape(-1, 4)
         assigned = assign_targets(
@@ -132,7 +144,7 @@ class CropMaker:
             background=self.background,
             config=self.targets,
         )
-        return Crop(canvas=canvas, labels=assigned.labels, edges=assigned.edges)
+        return Crop(canvas=canvas, labels=assigned.labels, edges=assigned.edges, lower=lower)
 
 
 def _draw_placement(
@@ -225,22 +237,25 @@ def draw_whole(
     fitted = np.maximum(window, np.round(size * config.short_side / size.min())).astype(int)
     top, left = (int(-rng.integers(room + 1)) for room in fitted - window)
     placement = _placement(pixels, fitted, top, left, window)
-    return _draw_canvas(pixels, rng, placement, normalization, config)
+    return _choose_colours(pixels, rng, normalization, config)(placement)
 
 
-def _draw_canvas(
+def _choose_colours(
     pixels: NDArray[np.uint8],
     rng: np.random.Generator,
-    placement: Placement,
     normalization: Normalization,
     config: CropConfig,
-) -> NDArray[np.float32]:
-    """Render the crop with its brightness and contrast changed."""
+) -> Callable[[Placement], NDArray[np.float32]]:
+    """Draw a change of brightness and contrast; gives what renders a crop with it."""
     gain = float(np.exp(rng.normal(0, config.colour_jitter)))
     shift = float(rng.normal(0, config.colour_jitter))
     mean = torch.tensor(normalization.mean).view(CHANNELS, 1, 1)
     std = torch.tensor(normalization.std).view(CHANNELS, 1, 1)
-    # (pixel - mean) / std * gain + shift, written as another mean and std; padding stays 0.
     channels = torch.from_numpy(pixels).permute(2, 0, 1)
-    canvas = render(channels, placement, mean=mean - shift * std / gain, std=std / gain)
-    return np.asarray(canvas.numpy())
+
+    def draw(placement: Placement) -> NDArray[np.float32]:
+        # (pixel - mean) / std * gain + shift, as another mean and std; padding stays 0.
+        canvas = render(channels, placement, mean=mean - shift * std / gain, std=std / gain)
+        return np.asarray(canvas.numpy())
+
+    return draw

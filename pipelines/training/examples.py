@@ -20,6 +20,12 @@ from overfeat.scales import Canvas
 from overfeat.targets import IGNORED
 from pipelines.errors import ImageError, ImageReason
 from pipelines.shards.samples import SampleMetadata
+from pipelines.training.context import (
+    LowerBatch,
+    LowerScale,
+    join_lower_scales,
+    make_blank_lower_scale,
+)
 from pipelines.training.crops import CropMaker, TrainingImage, draw_whole
 from pipelines.training.recipe import Recipe, TrainingTask
 
@@ -38,6 +44,8 @@ class Example:
     """Top, left, bottom, right of every window's object (windows, 4), in the window's frame."""
     seed: int
     """For what is drawn later: which background windows count."""
+    lower: LowerScale | None = None
+    """What the windows are told; None for a network without context."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +60,8 @@ class Batch:
     """Box edges of every window (b, windows, 4), float32."""
     seeds: tuple[int, ...]
     """One per example."""
+    lower: LowerBatch | None = None
+    """What the windows are told; None for a network without context."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +80,8 @@ class ExampleMaker:
     """Label of the background; None if there is none."""
     recipe: Recipe
     """Which crops, and which windows are examples."""
+    context: bool
+    """Whether the windows are told what the next lower scale saw."""
 
     def __call__(
         self,
@@ -92,7 +104,7 @@ class ExampleMaker:
         Raises:
             ImageError: If the image is to be classified and has no class.
         """
-        image = _list_objects(pixels, metadata)
+        image, lower = _list_objects(pixels, metadata), None
         if rng.uniform() < self.recipe.crops.flip:
             image = _mirror(image)
         if self.task == "classify":
@@ -108,9 +120,9 @@ class ExampleMaker:
         else:
             portrait = rng.uniform() < self.recipe.share_of_portraits(epoch)
             crop = self._crop_maker().draw(image, rng, portrait=portrait)
-            canvas, labels, edges = crop.canvas, crop.labels, crop.edges
+            canvas, labels, edges, lower = crop.canvas, crop.labels, crop.edges, crop.lower
         seed = int(rng.integers(_SEEDS))
-        return Example(canvas=canvas, labels=labels, edges=edges, seed=seed)
+        return Example(canvas=canvas, labels=labels, edges=edges, seed=seed, lower=lower)
 
     def _crop_maker(self) -> CropMaker:
         return CropMaker(
@@ -120,6 +132,7 @@ class ExampleMaker:
             background=self.background,
             targets=self.recipe.targets,
             config=self.recipe.crops,
+            context=self.context,
         )
 
 
@@ -132,29 +145,34 @@ def join_examples(examples: Sequence[Example]) -> Batch:
     Returns:
         The batch.
     """
+    lower = [one.lower for one in examples if one.lower is not None]
     return Batch(
         canvases=torch.from_numpy(np.stack([one.canvas for one in examples])),
         labels=torch.from_numpy(np.stack([one.labels for one in examples])),
         edges=torch.from_numpy(np.stack([one.edges for one in examples])),
         seeds=tuple(one.seed for one in examples),
+        lower=join_lower_scales(lower) if lower else None,
     )
 
 
-def make_blank(side: int, windows: int) -> Batch:
+def make_blank(side: int, cells: int, *, context: bool) -> Batch:
     """Make a batch that teaches nothing: for a worker without samples, who must not be waited for.
 
     Args:
         side: Of the square canvas, in pixels.
-        windows: How many there are on it.
+        cells: Rows, and columns, of windows on it.
+        context: Whether the network has context.
 
     Returns:
         One canvas of the mean colour, all of whose windows are ignored.
     """
+    windows = cells * cells
     return Batch(
         canvases=torch.zeros(1, 3, side, side),
         labels=torch.full((1, windows), IGNORED),
         edges=torch.zeros(1, windows, 4),
         seeds=(0,),
+        lower=join_lower_scales([make_blank_lower_scale(side, cells)]) if context else None,
     )
 
 

@@ -54,6 +54,7 @@ class Job:
             ladder=self.checkpoint.ladder,
             background=self.background,
             recipe=recipe,
+            context=self.config.context,
         )
 
     def name_shards(self, epoch: int, step: int) -> list[str]:

@@ -19,6 +19,7 @@ from overfeat.losses import (
 )
 from overfeat.network import OverFeat, WindowValues
 from pipelines.training.batch_norm import attach_batch_norm, fold_batch_norm
+from pipelines.training.context import TwoScales
 from pipelines.training.examples import Batch
 from pipelines.training.recipe import Recipe
 from pipelines.training.state import capture_optimizer, restore_optimizer
@@ -46,6 +47,7 @@ class Learner:
         *,
         device: torch.device,
         background: int | None,
+        context: bool,
         autocast: bool,
         compiled: bool,
         seed: int,
@@ -57,6 +59,7 @@ class Learner:
             recipe: How it learns.
             device: Where.
             background: Label of the background; None if there is none.
+            context: Whether its windows are told what the next lower scale saw.
             autocast: Whether activations are bfloat16.
             compiled: Whether to compile the network.
             seed: Of the dropout.
@@ -76,16 +79,17 @@ class Learner:
         network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # torch's stub lacks it
         self._optimizer = _make_optimizer(network, recipe)
         self._schedule = recipe.make_schedule()
-        self._model = self._wrap(network, compiled=compiled)
+        model = TwoScales(network) if context else network
+        self._model = self._wrap(model, compiled=compiled)
         self._average = self._copy() if recipe.averaging else {}
 
-    def _wrap(self, network: OverFeat, *, compiled: bool) -> nn.Module:
+    def _wrap(self, model: nn.Module, *, compiled: bool) -> nn.Module:
         if compiled:
-            network.compile()
+            model.compile()
         if self._world == 1:
-            return network
+            return model
         ids = [self.device] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(network, device_ids=ids)
+        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
     def take_step(self, batch: Batch, turn: Turn) -> Loss:
         """Learn from one global batch, of which this worker has a part.
@@ -127,8 +131,7 @@ class Learner:
 
     def _measure(self, batch: Batch) -> LossSums:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._autocast):
-            canvases = batch.canvases.to(self.device, memory_format=torch.channels_last)
-            values = self._model(canvases, "fine")
+            values = see_windows(self._model, batch, device=self.device)
         return compare_windows(
             values,
             batch,
@@ -205,6 +208,35 @@ class Learner:
 
     def _copy(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.network.state_dict().items()}
+
+
+def see_windows(
+    model: nn.Module,
+    batch: Batch,
+    *,
+    device: torch.device,
+    dtype: torch.dtype = torch.float32,
+) -> WindowValues:
+    """Let a network look at a batch.
+
+    Args:
+        model: The network, or with context its `TwoScales`, or what wraps one of them.
+        batch: What to look at.
+        device: Where the network is.
+        dtype: Number format of the pixels.
+
+    Returns:
+        What the windows of the batch say.
+    """
+    inputs = [batch.canvases.to(device, dtype, memory_format=torch.channels_last)]
+    if batch.lower is not None:
+        inputs += [
+            batch.lower.canvases.to(device, dtype, memory_format=torch.channels_last),
+            batch.lower.rows.to(device),
+            batch.lower.cols.to(device),
+        ]
+    values: WindowValues = model(*inputs)
+    return values
 
 
 def compare_windows(

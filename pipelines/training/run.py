@@ -120,13 +120,20 @@ def _run(job: Job, tell: Tell) -> None:
     config = job.config
     with join_cluster(config.address) as is_ours:
         placement = place_workers(
-            workers=config.workers or (None if count_gpus() else 1),
+            workers=config.workers or _count_default_workers(config),
             threads=config.threads,
             cpus_per_read=0.0,
             wait_seconds=0.0 if is_ours else config.wait_for_resources,
+            gpus_per_worker=config.gpus_per_worker,
         )
         _create(job)
         run_workers(job, placement, tell)
+
+
+def _count_default_workers(config: TrainConfig) -> int | None:
+    """One on CPUs; None, for one a GPU, where GPUs are wanted or there."""
+    wanted = count_gpus() if config.gpus_per_worker is None else config.gpus_per_worker
+    return None if wanted else 1
 
 
 def _read_result(job: Job) -> dict[str, Any] | None:
@@ -161,12 +168,16 @@ def plan_job(config: TrainConfig, output: str) -> Job:
     base = None if config.weights is None else fetch_checkpoint(config.weights)
     if base is not None:
         _check_base(config, base, shards)
-    keeps_background = config.task == "localize" and base is not None and base.config.background
+    # Boxes are put on a classifier that stays what it is.
+    kept = base.config if config.task == "localize" and base is not None else None
     checkpoint = CheckpointConfig(
         architecture=config.architecture,
         classes=shards.classes,
-        background=config.has_background or keeps_background,
+        background=config.has_background or (kept is not None and kept.background),
         regressor=config.trained_regressor,
+        box_coding=config.box_coding,
+        context=config.context or (kept is not None and kept.context),
+        scales=config.ladder or (() if base is None else base.config.scales),
     )
     return Job(
         config=config,

@@ -28,11 +28,12 @@ from pipelines.errors import ImageError, PipelineError
 from pipelines.evaluate import FoundBox, KnownImage, measure
 from pipelines.images import ImageLimits
 from pipelines.shards.samples import SampleMetadata
+from pipelines.training.context import TwoScales
 from pipelines.training.decoding import decode_sample
 from pipelines.training.events import Picture
 from pipelines.training.examples import Example, join_examples
 from pipelines.training.job import Job
-from pipelines.training.learner import compare_windows
+from pipelines.training.learner import compare_windows, see_windows
 from pipelines.training.order import make_example_rng
 from pipelines.training.recipe import TrainingTask
 from pipelines.training.shard_set import EncodedSample, ShardSet
@@ -198,9 +199,9 @@ class Validator:
         if not examples:
             return
         batch = join_examples(examples)
-        canvases = batch.canvases.to(self._device, member.dtype)
+        model = member.network if batch.lower is None else TwoScales(member.network)
         sums = compare_windows(
-            member.network(canvases.to(memory_format=torch.channels_last), "fine"),
+            see_windows(model, batch, device=self._device, dtype=member.dtype),
             batch,
             background=self._job.background,
             coding=member.network.box_coding,

@@ -13,11 +13,11 @@ from dataclasses import asdict, replace
 from typing import Any, Final
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed
 
 from overfeat.geometry import map_size
 from overfeat.losses import PARTS, is_finite
-from overfeat.network import initialize
+from overfeat.network import OverFeat, initialize
 from overfeat.zoo import get_architecture
 from pipelines import storage
 from pipelines.errors import PipelineError
@@ -29,7 +29,7 @@ from pipelines.training.learner import Learner, Turn
 from pipelines.training.milestones import Milestones, describe_divergence
 from pipelines.training.state import Position
 from pipelines.training.stream_loader import Loader, StepExamples
-from pipelines.weights import load_tensors, put_checkpoint
+from pipelines.weights import CheckpointFiles, load_tensors, put_checkpoint
 
 RESULT_FILE: Final = "result.json"
 """How a training ended: written after all else."""
@@ -107,23 +107,30 @@ def _open_learner(job: Job) -> Learner:
     network = job.checkpoint.build_network()
     initialize(network, seed=config.seed, std=recipe.init_std)
     if job.base is not None:
-        ours = network.state_dict()
-        theirs = load_tensors(job.base)
-        fitting = {
-            name: value
-            for name, value in theirs.items()
-            if name in ours and ours[name].shape == value.shape
-        }
-        network.load_state_dict({**ours, **fitting})
+        network.load_state_dict(network.state_dict() | _take_fitting(job, job.base, network))
     return Learner(
         network,
         recipe,
         device=_find_device(),
         background=job.background,
+        context=config.context,
         autocast=config.dtype == "bfloat16",
         compiled=config.compile,
         seed=config.seed,
     )
+
+
+def _take_fitting(job: Job, base: CheckpointFiles, network: OverFeat) -> dict[str, Tensor]:
+    """The weights of the checkpoint to begin with that mean the same in this network."""
+    ours = network.state_dict()
+    speaks_alike = base.config.box_coding == job.checkpoint.box_coding
+    return {
+        name: value
+        for name, value in load_tensors(base).items()
+        if name in ours
+        and ours[name].shape == value.shape
+        and (speaks_alike or not name.startswith("regressor."))
+    }
 
 
 def _find_device() -> torch.device:
@@ -220,7 +227,7 @@ class _Run:
         # A worker whose streams have ended takes part with nothing, so that no other waits for it.
         architecture = get_architecture(self._job.config.architecture)
         cells = map_size(architecture, architecture.window, "fine")
-        return make_blank(architecture.window, cells * cells)
+        return make_blank(architecture.window, cells, context=self._job.config.context)
 
     def _add_up(self, *numbers: int) -> list[int]:
         if not distributed.is_initialized():

@@ -34,10 +34,9 @@ def offer(monkeypatch):
     return offer
 
 
-def place(*, workers=None, threads=1, cpus_per_read=0.5, wait_seconds=0.0):
-    return place_workers(
-        workers=workers, threads=threads, cpus_per_read=cpus_per_read, wait_seconds=wait_seconds
-    )
+def place(**asked):
+    usual = {"workers": None, "threads": 1, "cpus_per_read": 0.5, "wait_seconds": 0.0}
+    return place_workers(**usual | asked)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +54,8 @@ def place(*, workers=None, threads=1, cpus_per_read=0.5, wait_seconds=0.0):
         ([{"CPU": 4.0}, {"CPU": 5.0}], {"threads": 3}, (2, 0, 3)),
         ([{"CPU": 3.0}, {"CPU": 1.0}], {"threads": 3}, (1, 0, 3)),
         ([{"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0}], {}, (1, 1, 1)),
+        ({"CPU": 8.0, "GPU": 2.0}, {"gpus_per_worker": 0, "threads": 3}, (2, 0, 3)),
+        ({"CPU": 8.0, "GPU": 2.0}, {"gpus_per_worker": 1}, (2, 1, 1)),
     ],
 )
 def test_actors_take_the_gpus_or_what_reading_leaves_of_the_cpus(offer, resources, asked, expected):
@@ -66,14 +67,19 @@ def test_actors_take_the_gpus_or_what_reading_leaves_of_the_cpus(offer, resource
 @pytest.mark.parametrize(
     ("resources", "asked", "words"),
     [
-        ({"CPU": 1.0}, {}, "1 CPUs and 0 GPUs on 1 nodes fit 0 detect workers"),
-        ({}, {}, "0 CPUs and 0 GPUs on 1 nodes fit 0 detect workers"),
-        ([], {}, "on 0 nodes fit 0 detect workers"),
-        ([{"CPU": 2.0}, {"CPU": 2.0}], {"threads": 3}, "4 CPUs and 0 GPUs on 2 nodes fit 0 detect"),
-        ([{"CPU": 3.0}, {"CPU": 3.0}], {"threads": 3, "workers": 2}, "fit 1 detect workers"),
+        ({"CPU": 1.0}, {}, "1 CPUs and 0 GPUs on 1 nodes fit 0 workers"),
+        ({}, {}, "0 CPUs and 0 GPUs on 1 nodes fit 0 workers"),
+        ([], {}, "on 0 nodes fit 0 workers"),
+        (
+            [{"CPU": 2.0}, {"CPU": 2.0}],
+            {"threads": 3},
+            "4 CPUs and 0 GPUs on 2 nodes fit 0 w",
+        ),
+        ([{"CPU": 3.0}, {"CPU": 3.0}], {"threads": 3, "workers": 2}, "fit 1 workers"),
         ({"CPU": 4.0}, {"workers": 9}, "expected 9"),
         ({"CPU": 4.0}, {"threads": 8}, "workers of 8 CPUs"),
-        ({"CPU": 64.0, "GPU": 2.0}, {"workers": 3}, "fit 2 detect workers"),
+        ({"CPU": 64.0, "GPU": 2.0}, {"workers": 3}, "fit 2 workers"),
+        ({"CPU": 8.0}, {"gpus_per_worker": 1}, "fit 0 workers of 1 CPUs and 1 GPUs"),
     ],
 )
 def test_a_cluster_that_is_too_small_is_refused_naming_what_is_missing(

@@ -27,6 +27,7 @@ def make_maker(**changes):
         background=BACKGROUND,
         targets=TargetConfig(),
         config=CropConfig(**settings | changes),
+        context=False,
     )
 
 

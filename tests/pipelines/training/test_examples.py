@@ -31,6 +31,7 @@ def make_maker(task, *, flip=0.0, **changes):
         ladder=TINY.scales,
         background=BACKGROUND if task in {"detect", "joint"} else None,
         recipe=replace(recipe, crops=crops, **changes),
+        context=False,
     )
 
 
@@ -140,6 +141,6 @@ def test_examples_stand_side_by_side():
 
 
 def test_a_blank_batch_teaches_nothing():
-    batch = make_blank(TINY.window, 1)
+    batch = make_blank(TINY.window, 1, context=False)
     assert batch.labels.tolist() == [[IGNORED]]
     assert batch.canvases.shape == (1, 3, TINY.window, TINY.window)

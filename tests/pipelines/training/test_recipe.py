@@ -99,3 +99,9 @@ def test_a_training_that_cannot_be_is_refused(changes, words):
     with pytest.raises(InputError) as error:
         make_train_config("/in", "/out", **changes)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize("gpus", [2, -1])
+def test_a_worker_has_one_gpu_or_none(tmp_path, gpus):
+    with pytest.raises(InputError, match=f"--gpus-per-worker: received {gpus}, expected 0 or 1"):
+        make_train_config(tmp_path, tmp_path, gpus_per_worker=gpus)

@@ -196,6 +196,14 @@ def test_images_that_have_no_class_stop_a_classification(tmp_path):
         train_here(make_train_config(shards, tmp_path, task="classify"))
 
 
+@pytest.fixture(scope="module")
+def trained_boxes(tmp_path_factory):
+    """A checkpoint with a regressor that says edges."""
+    folder = tmp_path_factory.mktemp("boxes")
+    make_checkpoint(folder, classes=("red", "green"))
+    return folder
+
+
 @pytest.mark.parametrize("regressor", ["single", "per-class"])
 def test_localize_trains_the_regressor_alone(scenes, tmp_path, regressor):
     base = make_checkpoint(tmp_path / "base", classes=("red", "green"))
@@ -206,6 +214,26 @@ def test_localize_trains_the_regressor_alone(scenes, tmp_path, regressor):
     differ = names_that_differ(load_tensors(tmp_path / "out"), load_tensors(tmp_path / "base"))
     assert differ == {"regressor"}
     assert overfeat.load(tmp_path / "out").members[0].config.regressor == regressor
+
+
+def test_boxes_in_another_coding_are_learnt_anew_and_said_in_it(scenes, trained_boxes, tmp_path):
+    config = make_train_config(
+        scenes,
+        tmp_path / "out",
+        task="localize",
+        weights=str(trained_boxes),
+        box_coding="centre-size",
+        recipe={"epochs": 1, "learning_rate": 1e-9, "averaging": 0.0},
+    )
+    train_here(config)
+    assert overfeat.load(tmp_path / "out").members[0].config.box_coding == "centre-size"
+    # At this rate what it began with is what came out.
+    one, other = load_tensors(tmp_path / "out"), load_tensors(trained_boxes)
+    assert not torch.allclose(one["regressor.box7.weight"], other["regressor.box7.weight"])
+    again = replace(config, output=str(tmp_path / "again"), box_coding="edges")
+    train_here(again)
+    kept = load_tensors(tmp_path / "again")["regressor.box7.weight"]
+    assert torch.allclose(kept, other["regressor.box7.weight"], atol=1e-6)
 
 
 def test_detect_trains_the_classes_alone(scenes, tmp_path):

@@ -29,7 +29,8 @@ def read_layers(folder):
     }
 
 
-def test_two_workers_agree_with_one_after_twenty_steps(tmp_path):
+@pytest.mark.parametrize("context", [False, True])
+def test_two_workers_agree_with_one_after_twenty_steps(tmp_path, context):
     """Without batch normalisation, which sees but one worker's samples; the last batch is small.
 
     Rounding grows from step to step: ten times faster learning leaves 1e-2 in some biases.
@@ -39,7 +40,9 @@ def test_two_workers_agree_with_one_after_twenty_steps(tmp_path):
         "optimizer": "sgd", "learning_rate": 0.001, "momentum": 0.6, "batch_norm": False,
         "averaging": 0.0,
     }  # fmt: skip
-    config = make_train_config(scenes, tmp_path / "1", recipe=recipe, checkpoint_steps=100)
+    config = make_train_config(
+        scenes, tmp_path / "1", recipe=recipe, checkpoint_steps=100, context=context
+    )
     for workers in (1, 2):
         config = replace(config, output=str(tmp_path / str(workers)))
         assert train_side_by_side(config, workers) == [0] * workers

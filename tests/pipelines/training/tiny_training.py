@@ -15,11 +15,12 @@ def make_train_config(shards, output, *, recipe=None, **changes):
     """Settings of a training of a few steps of four samples."""
     task = changes.get("task", "joint")
     settings = {"streams": 2, "decoders": 0, "checkpoint_steps": 2}
-    small = {"epochs": 2, "batch_size": 4} | (recipe or {})
+    usual = choose_recipe("tiny", task)
+    small = {"epochs": 2, "batch_size": 4, "crops": replace(usual.crops, side=245)} | (recipe or {})
     return TrainConfig(
         shards=None if shards is None else str(shards),
         output=str(output),
-        recipe=replace(choose_recipe("tiny", task), **small),
+        recipe=replace(usual, **small),
         **settings | changes,
     )
 
