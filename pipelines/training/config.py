@@ -89,8 +89,8 @@ class TrainConfig:
     anew."""
     scales: tuple[str, ...] = ()
     """Canvases such as 245x245 317x317, height x width in pixels, the smallest first: what the
-    crops cover, and what the network looks at afterwards; those of `weights`, or else the
-    architecture's own, if none."""
+    network looks at afterwards, and what crops cover unless they are to be classified as a whole;
+    those of `weights`, or else the architecture's own, if none."""
     context: bool = False
     """Tell each window what the next lower scale saw there (the paper's own addition), for `detect`
     and `joint`: two crops of each image, nearly twice the work."""
@@ -173,7 +173,7 @@ class TrainConfig:
                 check_ladder(self.ladder, window=window)
                 _check_order(self.ladder)
         except ValueError as error:
-            raise InputError(f"--{error}") from error
+            raise InputError(f"--scales: {str(error).partition(': ')[2]}") from error
         side = self.recipe.crops.side
         if self.task != "classify" and side < window:
             raise InputError(f"--side: received {side}, expected at least {window}, a window")

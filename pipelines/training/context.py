@@ -8,7 +8,7 @@ smaller as the nearest scale is larger than the one below it.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -105,7 +105,8 @@ def draw_lower_scale(
     ]
     scale = _find_nearest_scale(placement, sizes)
     if scale == 0:
-        return make_blank_lower_scale(side, cells)
+        # Its own pixels: a blank canvas would spoil what batch normalisation learns of images.
+        return replace(make_blank_lower_scale(side, cells), canvas=draw(placement))
     # The crop lies between the scales: so does the one that tells it.
     ratio = placement.fitted_height / sizes[scale].fitted_height
     within = _find_reach(sizes[scale - 1], ratio, architecture.window)
@@ -125,7 +126,8 @@ def draw_lower_scale(
 
 def _find_nearest_scale(placement: Placement, sizes: Sequence[Placement]) -> int:
     ratios = [one.fitted_height / placement.fitted_height for one in sizes]
-    return int(np.abs(np.log(ratios)).argmin())
+    # Of equal ones the last: in evaluation it is told by the other.
+    return len(ratios) - 1 - int(np.abs(np.log(ratios[::-1])).argmin())
 
 
 def _find_reach(below: Placement, ratio: float, window: int) -> NDArray[np.float32]:
@@ -162,7 +164,10 @@ def _place_lower(
 
 
 class TwoScales(nn.Module):
-    """A network that is told by the lower scale, as one module: one call to hang gradients on."""
+    """A network that is told by the lower scale, as one module: one call to hang gradients on.
+
+    Batch normalisation sees both scales, each by itself, and remembers what they have in common.
+    """
 
     def __init__(self, network: OverFeat) -> None:
         """Wrap a network.

@@ -1,7 +1,6 @@
 """One training example: a random crop at a random scale, and what its windows should say.
 
-Every draw comes from (seed, step, place in the batch) alone, so an example does not depend on who
-makes it.
+Every draw comes from (seed, epoch, sample) alone, so an example does not depend on who makes it.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 from typing import Any
 
 import ray
@@ -21,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.cluster import Placement
 from pipelines.errors import PipelineError
+from pipelines.training.checkpoints import list_states
 from pipelines.training.job import Job, Moment, Tell
 from pipelines.training.state import Position
 from pipelines.training.worker import train_worker
@@ -28,6 +30,10 @@ from pipelines.training.worker import train_worker
 logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.5
+_MOST_STARTS = 8
+"""Starts from one state (assumed: as many workers are not lost one after another)."""
+_WORDS = 300
+"""Characters of an error that are told."""
 _BACKENDS = {True: "nccl", False: "gloo"}
 """How workers talk to each other, by whether they have GPUs."""
 
@@ -60,6 +66,14 @@ class _Said:
     error: PipelineError | None = None
     end: Position | None = None
     seats: dict[int, Seat] = field(default_factory=dict)
+    newest: int = 0
+    """Steps of the newest state when they were last started."""
+    starts: int = 0
+    """How often they were started since that state."""
+    words: str = ""
+    """Of the first of them that ended by an error that nobody foresaw."""
+    last_words: str = ""
+    """The same of the start before."""
 
 
 class _Board:
@@ -70,6 +84,17 @@ class _Board:
 
     def join(self, seat: Seat) -> None:
         self._said.seats[seat.rank] = seat
+
+    def count_start(self, newest: int) -> int:
+        progressed = newest > self._said.newest
+        self._said.newest = newest
+        self._said.starts = 1 if progressed else self._said.starts + 1
+        self._said.last_words, self._said.words = self._said.words, ""
+        return self._said.starts
+
+    def note_words(self, words: str) -> None:
+        # Others end after the first, for they miss it.
+        self._said.words = self._said.words or words
 
     def tell(self, moment: Moment) -> None:
         self._said.moment = moment
@@ -106,10 +131,15 @@ def run_workers(job: Job, placement: Placement, tell: Tell) -> Position:
         if ray.get(board.read.remote()).error is not None:
             return
         ray.get(board.join.remote(_find_seat()))
+        job: Job = ray.get(reference[0])
         try:
-            position = train_worker(
-                ray.get(reference[0]), lambda moment: ray.get(board.tell.remote(moment))
-            )
+            _check_starts(job, board, _MOST_STARTS)
+            with _LastWords(board):
+                position = train_worker(
+                    job,
+                    lambda moment: ray.get(board.tell.remote(moment)),
+                    on_gpu=bool(placement.gpus_per_worker),
+                )
         except PipelineError as error:
             ray.get(board.give_up.remote(error))
             # Raised it ends the others, who wait for this one; alone it would be started again.
@@ -145,6 +175,46 @@ def run_workers(job: Job, placement: Placement, tell: Tell) -> Position:
     if said.end is None:
         raise PipelineError("train: the workers ended without an end; run the same command again")
     return said.end
+
+
+def _check_starts(job: Job, board: Any, most: int) -> None:  # noqa: ANN401 (Ray's handle)
+    """Let the first worker count how often all were started and came to nothing.
+
+    Raises:
+        PipelineError: If that is often enough to call it no accident.
+    """
+    if ray.train.get_context().get_world_rank() != 0:
+        return
+    newest = max(list_states(job.output), default=0)
+    starts = ray.get(board.count_start.remote(newest))
+    if starts > most:
+        words = ray.get(board.read.remote()).last_words
+        raise PipelineError(
+            f"train: {most} times the workers ended before the next state after step "
+            f"{newest}, the last time by {words or 'something that killed them without a word'}; "
+            "mend that (if memory ran out: --batch-size, --decoders) and run the same command "
+            "again, or save more often: --checkpoint-steps"
+        )
+
+
+class _LastWords:
+    """Notes by what error a worker ended, if it was one and no end of the process."""
+
+    def __init__(self, board: Any) -> None:  # noqa: ANN401 (Ray's handle)
+        self._board = board
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is not None and not isinstance(error, PipelineError):
+            words = " ".join(str(error).split())
+            ray.get(self._board.note_words.remote(f"{kind.__name__}: {words[:_WORDS]}"))
 
 
 def _open_board() -> Any:  # noqa: ANN401 (Ray's handle)

@@ -75,7 +75,7 @@ class Learner:
         if recipe.batch_norm and recipe.train_trunk:
             attach_batch_norm(network)
         network.dropout = recipe.dropout
-        _choose_parameters(network, recipe)
+        _choose_parameters(network, recipe, context=context)
         network.to(device=device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]  # torch's stub lacks it
         self._optimizer = _make_optimizer(network, recipe)
         self._schedule = recipe.make_schedule()
@@ -281,13 +281,13 @@ def compare_windows(
     return sums + boxes
 
 
-def _choose_parameters(network: OverFeat, recipe: Recipe) -> None:
+def _choose_parameters(network: OverFeat, recipe: Recipe, *, context: bool) -> None:
     """Let only that learn which the loss says something of."""
     classes = bool(recipe.loss.class_weight or recipe.loss.background_weight)
     learns = {
         "trunk": recipe.train_trunk,
         "classifier": classes,
-        "context": classes,
+        "context": classes and context,
         "regressor": bool(recipe.loss.box_weight),
     }
     for name, parameter in network.named_parameters():

@@ -13,6 +13,7 @@ from overfeat.losses import LossConfig
 from overfeat.network import PAPER_STD
 from overfeat.schedule import CosineSchedule, Schedule, StepSchedule
 from overfeat.targets import HALF_VISIBLE, TargetConfig
+from overfeat.zoo import get_architecture
 from pipelines.errors import InputError
 from pipelines.training.crops import CropConfig
 
@@ -187,7 +188,9 @@ def choose_recipe(architecture: str, task: TrainingTask) -> Recipe:
     """
     paper = _PAPER[task]
     if architecture != "tiny":
-        return paper
+        # A square that has several windows of whichever network.
+        side = get_architecture(architecture).scales[0].height
+        return replace(paper, crops=replace(paper.crops, side=side))
     loss = replace(
         paper.loss,
         box_weight=2.0 if task == "joint" else paper.loss.box_weight,

@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from overfeat.checkpoint import CONFIG_FILE, CheckpointConfig
@@ -32,8 +32,8 @@ TRAIN_FILE: Final = "train.json"
 
 _NO_SETTINGS: Final = frozenset(
     {
-        "shards", "images", "held_out_share", "output", "weights", "split", "workers", "decoders",
-        "threads", "compile",
+        "shards", "images", "held_out_share", "output", "weights", "split", "workers",
+        "gpus_per_worker", "decoders", "threads", "compile",
         "checkpoint_steps", "keep", "log_steps", "wait_for_resources", "address",
     }
 )  # fmt: skip
@@ -168,17 +168,7 @@ def plan_job(config: TrainConfig, output: str) -> Job:
     base = None if config.weights is None else fetch_checkpoint(config.weights)
     if base is not None:
         _check_base(config, base, shards)
-    # Boxes are put on a classifier that stays what it is.
-    kept = base.config if config.task == "localize" and base is not None else None
-    checkpoint = CheckpointConfig(
-        architecture=config.architecture,
-        classes=shards.classes,
-        background=config.has_background or (kept is not None and kept.background),
-        regressor=config.trained_regressor,
-        box_coding=config.box_coding,
-        context=config.context or (kept is not None and kept.context),
-        scales=config.ladder or (() if base is None else base.config.scales),
-    )
+    checkpoint = _plan_checkpoint(config, shards, base.config if base else None)
     return Job(
         config=config,
         output=output,
@@ -187,6 +177,50 @@ def plan_job(config: TrainConfig, output: str) -> Job:
         base=base,
         held_out=held_out,
     )
+
+
+def _plan_checkpoint(
+    config: TrainConfig, shards: ShardSet, base: CheckpointConfig | None
+) -> CheckpointConfig:
+    """Say what network comes out.
+
+    Raises:
+        InputError: If its ladder has no scale that another one could be told by.
+    """
+    # Boxes are put on a classifier that stays what it is.
+    kept = base if config.task == "localize" else None
+    checkpoint = CheckpointConfig(
+        architecture=config.architecture,
+        classes=shards.classes,
+        background=config.has_background or (kept is not None and kept.background),
+        regressor=config.trained_regressor,
+        box_coding=config.box_coding,
+        context=config.context or (kept is not None and kept.context),
+        scales=config.ladder or (base.scales if base else ()),
+    )
+    if base is not None:
+        checkpoint = replace(checkpoint, normalization=base.normalization)
+        _warn_of_losses(config, checkpoint, base)
+    sizes = [canvas.height * canvas.width for canvas in checkpoint.ladder]
+    if config.context and (len(sizes) < 2 or sizes != sorted(sizes)):  # noqa: PLR2004 (a pair)
+        received = " ".join(map(str, checkpoint.ladder))
+        raise InputError(
+            f"--context: a scale is told by the next smaller one, received {received}; give "
+            "--scales at least two, the smallest first"
+        )
+    return checkpoint
+
+
+def _warn_of_losses(config: TrainConfig, ours: CheckpointConfig, base: CheckpointConfig) -> None:
+    if base.context and not ours.context:
+        logger.warning("--weights %s: its context is left out without --context", config.weights)
+    if base.regressor != "none" and ours.regressor == "none":
+        logger.warning(
+            "--weights %s: its boxes are left out, for --task %s has none; joint has, and localize "
+            "puts boxes on what comes out",
+            config.weights,
+            config.task,
+        )
 
 
 def _open_held_out(config: TrainConfig, shards: ShardSet) -> ShardSet | None:

@@ -37,12 +37,13 @@ _TELL_SECONDS = 1.0
 """Between two words about how far it is."""
 
 
-def train_worker(job: Job, tell: Tell) -> Position:
+def train_worker(job: Job, tell: Tell, *, on_gpu: bool = False) -> Position:
     """Train until all epochs are done.
 
     Args:
         job: What to do; the same on every worker.
         tell: Told how far it is; called by the first worker alone.
+        on_gpu: Whether to compute on the GPU that was made this process's current one.
 
     Returns:
         Where it ended.
@@ -52,7 +53,7 @@ def train_worker(job: Job, tell: Tell) -> Position:
     """
     rank = distributed.get_rank() if distributed.is_initialized() else 0
     torch.set_num_threads(job.config.threads)
-    learner = _open_learner(job)
+    learner = _open_learner(job, _find_device(on_gpu=on_gpu))
     state = load_newest_state(job.output)
     position, facts = Position(), {}
     if state is not None:
@@ -102,7 +103,7 @@ def _trace(job: Job, position: Position) -> dict[str, Any]:
     }
 
 
-def _open_learner(job: Job) -> Learner:
+def _open_learner(job: Job, device: torch.device) -> Learner:
     config, recipe = job.config, job.config.recipe
     network = job.checkpoint.build_network()
     initialize(network, seed=config.seed, std=recipe.init_std)
@@ -111,7 +112,7 @@ def _open_learner(job: Job) -> Learner:
     return Learner(
         network,
         recipe,
-        device=_find_device(),
+        device=device,
         background=job.background,
         context=config.context,
         autocast=config.dtype == "bfloat16",
@@ -133,11 +134,9 @@ def _take_fitting(job: Job, base: CheckpointFiles, network: OverFeat) -> dict[st
     }
 
 
-def _find_device() -> torch.device:
-    """The GPU that Ray has chosen for this worker, which may see others too; else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda", torch.cuda.current_device())
-    return torch.device("cpu")
+def _find_device(*, on_gpu: bool) -> torch.device:
+    # Ray leaves all GPUs in sight of a worker that has none: that one is there says nothing.
+    return torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
 
 
 def _open_loader(job: Job, rank: int) -> Loader[Example]:

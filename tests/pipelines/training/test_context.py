@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 import overfeat
 from overfeat.architectures import narrow
+from overfeat.checkpoint import Normalization, read_config, write_config
 from overfeat.network import OverFeat, initialize
 from overfeat.scales import Canvas, Placement, place, render
 from overfeat.zoo import TINY
@@ -111,9 +113,26 @@ def test_each_window_is_told_by_the_nearest_one_that_evaluation_has(factor, top,
         assert (np.abs(seen - wanted) < STEP / 2 / lower_factor + 3)[inside].all(), axis
 
 
-def test_the_lowest_scale_is_told_nothing():
-    lower = tell(crop_at(245 / WIDTH * 1.05, top=20, left=30))
+def test_the_lowest_scale_is_told_nothing_and_sees_no_blank_canvas():
+    placement = crop_at(245 / WIDTH * 1.05, top=20, left=30)
+    lower = tell(placement)
     assert not lower.rows.any()
+    assert np.array_equal(lower.canvas, draw_places(placement))
+
+
+def test_of_equal_scales_the_larger_is_told():
+    wide, square = Canvas(245, 400), Canvas(245, 245)
+    tall = Placement(
+        canvas=Canvas(SIDE, SIDE),
+        image_height=300,
+        image_width=300,
+        fitted_height=245,
+        fitted_width=245,
+        top=0,
+        left=0,
+    )
+    lower = draw_lower_scale(tall, ladder=(square, wide), architecture=TINY, draw=draw_places)
+    assert lower.rows.any()
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +238,34 @@ def test_boxes_put_on_a_classifier_leave_its_context_and_its_scales(trained, sce
     assert not plan_job(replace(config, weights=without), str(tmp_path)).checkpoint.context
 
 
+@pytest.mark.parametrize("scales", [(), ("317x317",)])
+def test_context_needs_a_ladder_that_rises(scenes, tmp_path, scales):
+    """The base's falls."""
+    ladder = ("317x317", "245x245")
+    base = make_checkpoint(tmp_path / "base", classes=("red", "green"), scales=ladder)
+    config = make_train_config(scenes, tmp_path, weights=base, context=True, scales=scales)
+    received = " ".join(scales or ladder)
+    with pytest.raises(InputError, match=f"--context: .* received {received}; give --scales"):
+        plan_job(config, str(tmp_path))
+
+
+def test_what_a_base_loses_is_said(trained, scenes, tmp_path, caplog):
+    _, folder = trained
+    plan_job(make_train_config(scenes, tmp_path, weights=str(folder)), str(tmp_path))
+    assert "its context is left out without --context" in caplog.text
+    base = make_checkpoint(tmp_path / "base", classes=("red", "green"))
+    plan_job(make_train_config(scenes, tmp_path, weights=base, task="detect"), str(tmp_path))
+    assert "its boxes are left out, for --task detect has none" in caplog.text
+
+
+def test_pixels_stay_normalised_as_the_base_has_them(scenes, tmp_path):
+    base = Path(make_checkpoint(tmp_path / "base", classes=("red", "green")))
+    other = Normalization(mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0))
+    write_config(base, replace(read_config(base), normalization=other))
+    config = make_train_config(scenes, tmp_path, weights=str(base))
+    assert plan_job(config, str(tmp_path)).checkpoint.normalization == other
+
+
 @pytest.mark.parametrize("task", ["classify", "localize"])
 def test_windows_that_are_not_told_refuse_context(scenes, tmp_path, task):
     with pytest.raises(InputError, match=f"--context: .* received {task}"):
@@ -230,7 +277,7 @@ def test_windows_that_are_not_told_refuse_context(scenes, tmp_path, task):
     [
         (("200x245",), "received 200x245, expected at least 221x221"),
         (("317x317", "245x245"), "received 317x317 245x245, expected the smallest first"),
-        (("large",), "received 'large', expected HEIGHTxWIDTH"),
+        (("large",), "^--scales: received 'large', expected HEIGHTxWIDTH"),
     ],
 )
 def test_scales_that_make_no_ladder_are_refused(scenes, tmp_path, scales, message):

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from overfeat.geometry import map_size
 from overfeat.targets import HALF_VISIBLE
+from overfeat.zoo import get_architecture
 from pipelines.errors import InputError
 from pipelines.training.recipe import Recipe, choose_recipe
 from tests.pipelines.training.tiny_training import make_train_config
@@ -46,6 +48,12 @@ def test_a_task_trains_its_own_parts_whatever_the_network(architecture, task):
             "joint": (True, True, True),
         }[task]
     )
+
+
+@pytest.mark.parametrize("architecture", ["fast", "accurate", "alexnet", "vgg16", "tiny"])
+def test_crops_of_a_detector_have_several_windows(architecture):
+    side = choose_recipe(architecture, "detect").crops.side
+    assert map_size(get_architecture(architecture), side, "fine") > 1
 
 
 def test_digits_are_not_mirrored():

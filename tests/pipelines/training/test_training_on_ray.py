@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from pipelines.errors import PipelineError, RunMismatchError
+from pipelines.training import graph
 from pipelines.training.checkpoints import list_states
 from pipelines.training.run import train
 from tests.builders import list_all, write_scenes
@@ -65,3 +66,21 @@ def test_an_error_that_would_come_again_ends_the_training(tmp_path):
     shards = write_scenes(tmp_path / "scenes", 8, objects=0)
     with pytest.raises(PipelineError, match="none of the 4 samples of step 0 could be used"):
         train(make_train_config(shards, tmp_path / "out", task="classify"), tell_nobody)
+
+
+def run_out_of_memory(job, tell, *, on_gpu):
+    """Stand in for a worker whose batch is too large."""
+    del job, tell, on_gpu
+    raise RuntimeError("out of memory:\n tried to allocate 20 GiB")
+
+
+def test_workers_that_always_end_before_the_next_state_are_not_started_for_ever(
+    scenes, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(graph, "train_worker", run_out_of_memory)
+    monkeypatch.setattr(graph, "_MOST_STARTS", 2)
+    config = make_train_config(scenes, tmp_path, task="classify")
+    with pytest.raises(PipelineError, match="2 times the workers ended") as error:
+        train(config, tell_nobody)
+    assert "after step 0" in str(error.value)
+    assert "RuntimeError: out of memory: tried to allocate 20 GiB" in str(error.value)
