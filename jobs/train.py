@@ -56,8 +56,8 @@ def describe(report: TrainReport) -> str:
     loss = "" if report.loss is None else f", final loss {report.loss:.3f}"
     spent = f"the last part in {format_seconds(report.seconds)}" if report.is_new else "done before"
     lines = [
-        f"{report.epochs:,} epochs, {report.steps:,} steps over {report.samples:,} samples, "
-        f"{spent}{loss}: {report.output}"
+        f"{report.epochs:,} epoch{'s' * (report.epochs != 1)}, {report.steps:,} steps over "
+        f"{report.samples:,} samples, {spent}{loss}: {report.output}"
     ]
     if report.measured is not None:
         lines.append(f"held-out samples: {_describe_measured(report.measured)}")

@@ -61,6 +61,13 @@ class LossConfig:
         if not any(getattr(self, name) for name in _WEIGHTS):
             raise ValueError(f"loss: received 0 for {', '.join(_WEIGHTS)}, expected one above 0")
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Those of `PARTS` that count."""
+        return tuple(
+            part for part, weight in zip(PARTS, _WEIGHTS, strict=True) if getattr(self, weight)
+        )
+
 
 _WEIGHTS: Final = ("class_weight", "background_weight", "box_weight")
 """Weights of `PARTS`, in their order."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, distributed
 
 from overfeat.geometry import map_size
-from overfeat.losses import PARTS, is_finite
+from overfeat.losses import is_finite
 from overfeat.network import OverFeat, initialize
 from overfeat.zoo import get_architecture
 from pipelines import storage
@@ -194,7 +194,8 @@ class _Run:
         position = position.advance(
             samples=step.n_global, damaged=damaged, steps_per_epoch=self._steps_per_epoch
         )
-        parts = {name: getattr(loss, name).item() for name in (*PARTS, "total")}
+        names = (*self._job.config.recipe.loss.parts, "total")
+        parts = {name: getattr(loss, name).item() for name in names}
         if is_first and self._is_logged(position):
             self._note(position, turn, parts, step.n_global / (time.monotonic() - self._began))
         self._milestones.pass_by(position, {"loss": parts["total"]}, step)

@@ -151,6 +151,12 @@ def read_loss(config):
     return read_journal(config.output)[-1]["loss_total"]
 
 
+def test_the_metrics_of_a_classifier_say_nothing_of_boxes(classifier):
+    _, folder = classifier
+    losses = {name for name in read_journal(str(folder))[-1] if name.startswith("loss_")}
+    assert losses == {"loss_objects", "loss_total"}
+
+
 def test_bfloat16_learns_nearly_the_same_and_leaves_float32(classifier, tmp_path):
     plain, _ = classifier
     config = replace(plain, output=str(tmp_path), dtype="bfloat16")
