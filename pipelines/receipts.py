@@ -191,14 +191,13 @@ def read_receipt(output: str, number: int) -> Receipt:
     return Receipt.decode(uri, read_notes(uri))
 
 
-def list_foreign(output: str, number: int, receipt: Receipt, *, ahead: bool = False) -> list[str]:
+def list_foreign(output: str, number: int, receipt: Receipt) -> list[str]:
     """Find tables of a slice that are not its receipt's, are missing or damaged.
 
     Args:
         output: The run.
         number: The slice.
         receipt: Of the slice.
-        ahead: As for `Receipt.owns`.
 
     Returns:
         Their names.
@@ -209,7 +208,7 @@ def list_foreign(output: str, number: int, receipt: Receipt, *, ahead: bool = Fa
             notes = read_notes(_uri(output, table, number))
         except DamagedTableError:
             return False
-        return receipt.owns(table, notes, ahead=ahead)
+        return receipt.owns(table, notes, ahead=False)
 
     return [table for table in receipt.tables if not is_owned(table)]
 

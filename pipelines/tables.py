@@ -285,6 +285,23 @@ def read_notes(uri: str) -> Mapping[str, str]:
         return _decode_notes(pq.ParquetFile(file))
 
 
+def check_rows(uri: str, data: bytes) -> None:
+    """Make sure that the rows of a table file are those that were written: one flipped bit is seen.
+
+    Args:
+        uri: Where it is from.
+        data: The file.
+
+    Raises:
+        DamagedTableError: If they are not.
+    """
+    footer = int.from_bytes(data[-8:-4], "little") + 8
+    with memoryview(data)[:-footer] as written:
+        digest = hashlib.blake2b(written, digest_size=_DIGEST_BYTES).hexdigest()
+    if decode_notes(uri, data).get(ROWS_NOTE) != digest:
+        raise DamagedTableError(f"{uri}: has other rows than were written; something damaged it")
+
+
 def decode_notes(uri: str, data: bytes) -> Mapping[str, str]:
     """Read the metadata of the bytes of one table file.
 

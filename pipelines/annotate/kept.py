@@ -71,11 +71,17 @@ def _find_doubt(output: str, place: SlicePlace, receipt: Receipt) -> str | None:
         )
     if receipt.generation == place.generation and receipt.is_due(place.generation, place.part):
         return "its receipt is of another listing of the same generation"
-    foreign = receipts.list_foreign(output, place.number, receipt, ahead=True)
-    names = " and ".join(foreign)
-    return (
-        f"its receipt does not answer for {names}, damaged or of another process" if names else None
-    )
+    for name in (tables.IMAGES, *receipt.tables):
+        uri = storage.join_uri(output, name, tables.slice_name(place.number))
+        try:
+            data = tables.load_table(uri)
+            tables.check_rows(uri, data)
+        except DamagedTableError as error:
+            return str(error)
+        is_owned = receipt.owns(name, tables.decode_notes(uri, data), ahead=True)
+        if name != tables.IMAGES and not is_owned:
+            return f"its receipt does not answer for {name}, of another process"
+    return None
 
 
 def _do_all(

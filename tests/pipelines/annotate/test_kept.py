@@ -289,6 +289,25 @@ def test_a_touched_slice_whose_table_is_missing_or_damaged_is_done_again(
     assert_same_rows(config.output, fresh)
 
 
+@pytest.mark.parametrize("table", TABLES)
+def test_a_touched_slice_with_a_flipped_bit_behind_a_whole_footer_is_done_again(
+    tmp_path, checkpoint, caplog, table
+):
+    config, stages = start_finished_run(str(tmp_path), checkpoint, count=4)
+    put_picture(photo(str(tmp_path), 1), 101)
+    look_again(config, config.output)
+    path = Path(config.output, table, slice_name(0))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 4] ^= 1
+    path.write_bytes(data)
+    assert read_notes(str(path))
+    assert finish_without_ray(config, stages)[0]["images_read"] == 4
+    assert "has other rows than were written" in caplog.text
+    fresh = str(tmp_path / "fresh")
+    annotate_without_ray(config, fresh)
+    assert_same_rows(config.output, fresh)
+
+
 def test_an_image_that_is_kept_and_has_no_row_is_never_lost_in_silence(tmp_path, checkpoint):
     config, stages = start_finished_run(str(tmp_path), checkpoint, count=4)
     put_picture(photo(str(tmp_path), 1), 101)
