@@ -177,6 +177,20 @@ def test_another_configuration_is_refused_naming_what_differs(tmp_path, checkpoi
     assert list_all(config.output) == before
 
 
+def test_rows_that_lost_their_run_json_are_taken_up_with_their_own_settings_alone(
+    tmp_path, checkpoint
+):
+    config, _ = commit_run(str(tmp_path), checkpoint)
+    path = Path(config.output, "run.json")
+    path.unlink()
+    ended = run_command(*annotate_flags(config), "--max-boxes", 7)
+    assert ended.code == 2
+    assert "its run.json is gone, and" in ended.refusal()
+    assert not path.exists()
+    assert run_command(*annotate_flags(config)).code == 0
+    assert path.exists()
+
+
 def test_run_json_tells_configuration_model_and_versions(tmp_path, checkpoint):
     config, stages = commit_run(str(tmp_path), checkpoint)
     run = json.loads(Path(config.output, "run.json").read_text())

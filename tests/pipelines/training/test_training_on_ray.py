@@ -15,7 +15,8 @@ from pipelines.training.checkpoints import list_states
 from pipelines.training.run import train
 from tests.builders import list_all, write_scenes
 from tests.pipelines.annotate.processes import find_workers
-from tests.pipelines.training.tiny_training import make_train_config, train_here
+from tests.pipelines.training.side_by_side import train_side_by_side
+from tests.pipelines.training.tiny_training import make_train_config
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("ray_cluster")]
 
@@ -30,21 +31,27 @@ def tell_nobody(moment):
 
 
 def kill_after(output, states, killed):
-    """Kill a worker once there are so many states."""
+    """Kill one of the workers once there are so many states."""
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not killed:
-        if len(list_states(output)) >= states:
-            for trainer in find_workers(os.getpid(), "TrainWorker"):
-                trainer.kill()
-                killed.append(list_states(output))
+        trainers = find_workers(os.getpid(), "TrainWorker")
+        if trainers and len(list_states(output)) >= states:
+            trainers[-1].kill()
+            killed.append(list_states(output))
         time.sleep(0.02)
 
 
-def test_a_worker_that_is_killed_is_replaced_and_the_weights_are_the_same(scenes, tmp_path):
+def test_one_of_two_workers_is_killed_and_replaced_and_the_weights_are_the_same(scenes, tmp_path):
     config = make_train_config(
-        scenes, tmp_path / "killed", task="classify", recipe={"epochs": 6}, checkpoint_steps=1
+        scenes,
+        tmp_path / "killed",
+        task="classify",
+        recipe={"epochs": 6},
+        checkpoint_steps=1,
+        workers=2,
     )
-    train_here(replace(config, output=str(tmp_path / "undisturbed")))
+    undisturbed = replace(config, output=str(tmp_path / "undisturbed"))
+    assert train_side_by_side(undisturbed, 2) == [0, 0]
     killed = []
     killer = threading.Thread(target=kill_after, args=(config.output, 2, killed))
     killer.start()
