@@ -1,7 +1,8 @@
 """Does a training end with the same weights, bit for bit, whenever its processes are killed?
 
-Whole processes without Ray, started again by the same call; and workers of Ray Train, which must be
-replaced without anybody's help. Moments are drawn from the seed, from the start to the last write.
+Whole processes without Ray, and drivers of Ray, started again by the same call or command; and
+workers of Ray Train, which must be replaced without anybody's help. Moments are drawn from the
+seed, from the start to the last write.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import count, cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +25,7 @@ from pipelines.training.journal import read_journal
 from pipelines.training.run import train
 from tests.builders import write_scenes
 from tests.pipelines.annotate.processes import NoSuchProcess, find_workers
+from tests.pipelines.training.drivers import kill_anywhere, kill_at_work, start_driver
 from tests.pipelines.training.side_by_side import processes
 from tests.pipelines.training.tiny_training import make_train_config, train_here
 from tests.torture.apart import tell
@@ -31,35 +34,37 @@ from tests.torture.own_ray import own_ray
 from tests.torture.record import Record
 
 PROCESS, WORKER = "training process killed", "training worker killed"
+DRIVER = "training driver killed"
 _CPUS = 2
-_KILLS_EACH = 5
+_KILLS_EACH = 3
 """In one training."""
 _PAUSE_S = 3.0
 """Longest time from a worker's start to its death."""
+_START_S = 10.0
+"""Assumed: until a driver has started and its worker learns."""
+_WORK_S = 1.0
+"""Longest time from a state that a driver's worker has saved to the driver's death."""
+_EARLY = 0.3
+"""Part of the drivers that are killed at any moment of their start."""
 _PATIENCE_S = 120.0
 
 
 def torture_trainings(seed: int, *, kills: int) -> Record:
-    """Kill half as often whole processes, half as often workers of Ray Train."""
+    """Kill a third each of whole processes, workers of Ray Train, and drivers."""
     source = random.Random(seed)
     with TemporaryDirectory() as name:
-        config = make_config(Path(name))
-        undisturbed = replace(config, output=f"{name}/undisturbed")
-        started = time.monotonic()
-        train_here(undisturbed)
-        longest = time.monotonic() - started
-        total = Comparison()
-        struck = {PROCESS: 0, WORKER: 0}
-        for kind, wanted in ((PROCESS, kills - kills // 2), (WORKER, kills // 2)):
+        trainings = cycle([_prepare(config) for config in make_configs(Path(name))])
+        numbers, total = count(), Comparison()
+        struck = {PROCESS: 0, WORKER: 0, DRIVER: 0}
+        for place, kind in enumerate(struck):
+            wanted = (kills + len(struck) - 1 - place) // len(struck)
             while struck[kind] < wanted:
-                count = min(_KILLS_EACH, wanted - struck[kind])
-                output = f"{name}/{kind.split()[1]}-{struck[kind]}"
-                disturbed = replace(config, output=output)
-                if kind == PROCESS:
-                    struck[kind] += kill_processes(disturbed, count, source, longest)
-                else:
-                    struck[kind] += kill_workers(disturbed, count, source)
-                total += compare_trainings(output, undisturbed.output)
+                training = next(trainings)
+                several = min(_KILLS_EACH, wanted - struck[kind])
+                output = f"{training.config.output}-{next(numbers)}"
+                disturbed = replace(training.config, output=output)
+                struck[kind] += _STRIKES[kind](disturbed, several, source, longest=training.seconds)
+                total += compare_trainings(output, training.config.output)
                 tell(f"{struck[kind]} of {wanted} x {kind}; so far: {total}")
     return Record(
         faults=struck,
@@ -70,22 +75,60 @@ def torture_trainings(seed: int, *, kills: int) -> Record:
     )
 
 
-def make_config(folder: Path) -> TrainConfig:
-    """A training of some seconds that measures and saves all the time."""
+@dataclass(frozen=True, slots=True)
+class Undisturbed:
+    """A training that ran through."""
+
+    config: TrainConfig
+    """What it was."""
+    seconds: float
+    """Wall time."""
+
+
+def _prepare(config: TrainConfig) -> Undisturbed:
+    started = time.monotonic()
+    train_here(config)
+    return Undisturbed(config, time.monotonic() - started)
+
+
+def make_configs(folder: Path) -> tuple[TrainConfig, ...]:
+    """Trainings of some seconds that save all the time.
+
+    One measures, one draws dropout masks, and the windows of one are told by the lower scale.
+    """
     scenes = write_scenes(folder / "scenes", 10)
     held_out = write_scenes(folder / "held-out", 4, split="validation")
-    return make_train_config(
-        scenes,
-        folder / "out",
-        task="classify",
-        recipe={"epochs": 12},
-        checkpoint_steps=2,
-        log_steps=1,
-        held_out=ValidationConfig(validation=held_out),
+    settings = {"checkpoint_steps": 2, "log_steps": 1}
+    return (
+        make_train_config(
+            scenes,
+            folder / "classify",
+            task="classify",
+            recipe={"epochs": 12},
+            held_out=ValidationConfig(validation=held_out),
+            **settings,
+        ),
+        make_train_config(
+            scenes,
+            folder / "joint",
+            recipe={"epochs": 8, "dropout": 0.5},
+            decoders=1,
+            **settings,
+        ),
+        make_train_config(
+            scenes,
+            folder / "detect",
+            task="detect",
+            context=True,
+            recipe={"epochs": 8},
+            **settings,
+        ),
     )
 
 
-def kill_processes(config: TrainConfig, kills: int, source: random.Random, longest: float) -> int:
+def kill_processes(
+    config: TrainConfig, kills: int, source: random.Random, *, longest: float
+) -> int:
     """Kill a training again and again, and let it end; says how often it was still at work."""
     struck = 0
     for _ in range(kills):
@@ -100,8 +143,9 @@ def kill_processes(config: TrainConfig, kills: int, source: random.Random, longe
     return struck
 
 
-def kill_workers(config: TrainConfig, kills: int, source: random.Random) -> int:
+def kill_workers(config: TrainConfig, kills: int, source: random.Random, *, longest: float) -> int:
     """Kill Ray's workers while a training runs; says how often one was there."""
+    del longest  # in which no time for Ray's own start is counted
     killed: list[int] = []
     ended = threading.Event()
     with own_ray(_CPUS):
@@ -139,6 +183,25 @@ def _wait(is_there: Callable[[], object], ended: threading.Event) -> bool:
             return True
         ended.wait(0.02)
     return False
+
+
+def kill_drivers(config: TrainConfig, kills: int, source: random.Random, *, longest: float) -> int:
+    """Kill the whole command again and again, and let it end; says how often it was at work."""
+    del longest  # as above
+    log = Path(f"{config.output}.log")
+    struck = 0
+    with own_ray(_CPUS):
+        for _ in range(kills):
+            if source.random() < _EARLY:
+                struck += kill_anywhere(config, log, source, pause_s=_START_S)
+            else:
+                struck += kill_at_work(config, log, source, pause_s=_WORK_S)
+        with start_driver(config, log) as driver:
+            assert driver.wait() == 0, log.read_text()
+    return struck
+
+
+_STRIKES = {PROCESS: kill_processes, WORKER: kill_workers, DRIVER: kill_drivers}
 
 
 def compare_trainings(output: str, undisturbed: str) -> Comparison:
