@@ -18,6 +18,7 @@ from tests.pipelines.shards.imagenet_files import (
 )
 from tests.pipelines.shards.packed import read
 from tests.pipelines.shards.pictures import make_jpeg, write
+from tests.pipelines.shards.voc_files import write_object, write_xml
 
 VAL = "ILSVRC2012_val_0000000"
 
@@ -126,16 +127,51 @@ def test_the_folder_inside_kaggles_will_do_too(tmp_path):
     assert read_here(data / "ILSVRC").samples == read_here(data).samples
 
 
-def test_the_older_layout_of_2012_is_found_too(tmp_path):
+@pytest.fixture
+def unpacked(tmp_path):
+    """The five archives of 2012, each unpacked into one folder."""
     data = tmp_path / "in"
+    train = data / "ILSVRC2012_img_train"
     for wnid in make_sorted_ids():
-        (data / "ILSVRC2012_img_train" / wnid).mkdir(parents=True)
-        (data / "ILSVRC2012_img_train" / wnid / f"{wnid}_1.JPEG").touch()
-    write(data / f"ILSVRC2012_img_train/{TENCH}/{TENCH}_2.JPEG", make_jpeg())
+        (train / wnid).mkdir(parents=True)
+        (train / wnid / f"{wnid}_1.JPEG").touch()
+    write(train / f"{TENCH}/{TENCH}_2.JPEG", make_jpeg(seed=1))
+    write(train / f"{TENCH}/{TENCH}_3.JPEG", make_jpeg(seed=2))
+    fish = write_xml(f"{TENCH}_2", [write_object(TENCH, (13, 22, 45, 39))], folder=TENCH)
+    write(data / f"ILSVRC2012_bbox_train_v2/{TENCH}/{TENCH}_2.xml", fish)
+    for number in (1, 2):
+        write(data / f"ILSVRC2012_img_val/{VAL}{number}.JPEG", make_jpeg(seed=10 + number))
+    fox = write_xml(f"{VAL}1", [write_object(KIT_FOX, (2, 3, 4, 5))], folder="val")
+    write(data / f"ILSVRC2012_bbox_val_v3/{VAL}1.xml", fox)
+    kit = data / "ILSVRC2012_devkit_t12/data"
+    write(kit / "ILSVRC2012_validation_ground_truth.txt", f"1\n{label_of(SHEEPDOG) + 1}\n")
+    # Classes as a file of MATLAB, which nobody reads: the folders of the training images tell them.
+    write(kit / "meta.mat", "MATLAB 5.0 MAT-file")
+    return data
 
-    found = read_here(data).found
 
-    assert {key: one.label for key, one in found.items()} == {f"{TENCH}/{TENCH}_2": label_of(TENCH)}
+def tell_objects(found):
+    return {
+        key: (one.label, [(each.label, each.box_xyxy) for each in one.objects])
+        for key, one in found.items()
+    }
+
+
+def test_the_archives_of_2012_give_training_images_boxes_and_labels(unpacked):
+    fish = label_of(TENCH)
+    assert tell_objects(read_here(unpacked).found) == {
+        f"{TENCH}/{TENCH}_2": (fish, [(fish, (13, 22, 46, 40))]),
+        f"{TENCH}/{TENCH}_3": (fish, []),
+    }
+
+
+def test_the_archives_of_2012_give_validation_images_boxes_and_labels(unpacked):
+    done = read_here(unpacked, "val")
+    assert tell_objects(done.found) == {
+        f"{VAL}1": (0, [(0, (2, 3, 5, 6))]),
+        f"{VAL}2": (label_of(SHEEPDOG), []),
+    }
+    assert not done.rejects
 
 
 def test_an_image_in_no_folder_of_a_class_is_rejected(tmp_path):
