@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -115,6 +117,21 @@ def test_a_crop_is_a_function_of_its_random_numbers():
     assert np.array_equal(crops[0].canvas, crops[1].canvas)
     assert np.array_equal(crops[0].edges, crops[1].edges)
     assert not np.array_equal(crops[0].canvas, crops[2].canvas)
+
+
+def test_the_scales_of_the_crops_reach_both_ends_of_the_ladder_and_lie_evenly_between():
+    maker = make_maker(scale_jitter=0.1, spread=0.05)
+    maker = replace(maker, ladder=(Canvas(245, 245), Canvas(317, 317), Canvas(389, 461)))
+    image = make_image((80.0, 60.0, 240.0, 180.0))
+    draws = [maker.draw(image, np.random.default_rng(seed), portrait=False) for seed in range(160)]
+    bounds = np.array([bright_bounds(crop.canvas) for crop in draws])
+    # Seen in the pixels, to one in a hundred: an object of 160 pixels that lies within each crop.
+    found = np.log((bounds[:, 2] - bounds[:, 0]) / 160)
+    # The picture is 320 pixels wide.
+    ends = np.log([245 / 320 / 1.1, 461 / 320 * 1.1])
+    np.testing.assert_allclose([found.min(), found.max()], ends, atol=0.02)
+    counts, _ = np.histogram(found, bins=8, range=(ends[0] - 0.02, ends[1] + 0.02))
+    assert counts.min() > 160 / 8 / 2
 
 
 def test_colour_jitter_changes_brightness_and_contrast_and_not_the_padding():
