@@ -59,24 +59,27 @@ def scenes(tmp_path_factory):
     return write_scenes(tmp_path_factory.mktemp("scenes"), 10)
 
 
-def test_a_training_goes_on_with_fewer_workers_and_repeats_and_skips_no_sample(scenes, tmp_path):
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_training_goes_on_with_fewer_or_more_workers_and_repeats_and_skips_no_sample(
+    scenes, tmp_path, before, after
+):
     config = make_train_config(scenes, tmp_path / "out", task="classify", checkpoint_steps=1)
     other = replace(config, output=str(tmp_path / "undisturbed"))
     log, whole = tmp_path / "log", tmp_path / "whole"
     for folder in (log, whole):
         folder.mkdir()
     # In the second epoch, in the midst of saving what the fifth step has made.
-    codes = train_side_by_side(config, 2, log=log, dies_at=20)
-    assert codes == [-signal.SIGKILL, 1]
+    codes = train_side_by_side(config, before, log=log, dies_at=20)
+    assert codes == [-signal.SIGKILL, 1][:before]
     done = max(list_states(config.output))
     assert done == 4
-    assert train_side_by_side(config, 1, log=log) == [0]
+    assert train_side_by_side(config, after, log=log) == [0] * after
     assert train_side_by_side(other, 1, log=whole) == [0]
     steps = range(6)
-    seen = read_log(log, 2, steps=steps[:done]) | read_log(log, 1, steps=steps[done:])
+    seen = read_log(log, before, steps=steps[:done]) | read_log(log, after, steps=steps[done:])
     assert seen == read_log(whole, 1, steps=steps)
     assert [len(seeds) for seeds in seen.values()] == [4, 4, 2, 4, 4, 2]
-    assert read_log(log, 1, steps=steps[:done]) == {step: [] for step in steps[:done]}
+    assert read_log(log, after, steps=steps[:done]) == {step: [] for step in steps[:done]}
 
 
 def test_two_workers_measure_what_one_measures(scenes, tmp_path):
