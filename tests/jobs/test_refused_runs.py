@@ -112,9 +112,9 @@ def test_a_flag_out_of_range_starts_nothing(args, words):
 def test_the_training_commands_of_the_readme_are_understood():
     readme = (ROOT / "README.md").read_text("utf-8")
     section = readme.split("## Training\n")[1].split("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("overfeat ")]
-    commands = [line.split()[1:] for line in lines]
-    names = ["shards", "shards", "train", "evaluate", "train", "annotate"]
+    lines = section.replace("\\\n", " ").splitlines()
+    commands = [line.split()[1:] for line in lines if line.startswith("overfeat ")]
+    names = ["shards", "shards", "shards", "train", "train", "evaluate", "train", "annotate"]
     assert [command[0] for command in commands] == names
     for command in commands:
         # The unknown flag is the only thing that is wrong with the command.
