@@ -23,7 +23,8 @@ from pipelines.training.worker import RESULT_FILE
 
 ROOT = Path(__file__).parents[3]
 _POLL_S = 0.005
-_PATIENCE_S = 120.0
+_PATIENCE_S = 240.0
+"""Ray took more than 75 s to start a worker on two cores that 20 processes shared (measured)."""
 
 
 def train_flags(config: TrainConfig) -> list[str]:
