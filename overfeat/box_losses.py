@@ -25,7 +25,8 @@ the boxes."""
 SMOOTH_L1_BETA: Final = 1 / 9
 """Difference from which smooth l1 is linear, in parts of the window's side: as in Faster R-CNN."""
 LEAST_PART: Final = 0.1
-"""Least side of a box whose overlap is trained on, as a part of the true box's (assumed)."""
+"""Least side of a box whose overlap is trained on, as a part of the true box's, and the reverse
+(assumed)."""
 
 
 def compare_boxes(
@@ -34,9 +35,9 @@ def compare_boxes(
     """Measure how far predicted boxes are from the true ones.
 
     Overlap teaches too little about some boxes: those turned inside out, those narrower or lower
-    than `LEAST_PART` of the true one, and for `iou` those apart from it. Their loss is the worst
-    that others can have (1 for `iou`, 2 for `giou`) plus the `l1` of their numbers: it pulls them
-    to the true box, and falls once the overlap takes over.
+    than `LEAST_PART` of the true one or so much wider or higher, and for `iou` those apart from it.
+    Their loss is the worst that others can have (1 for `iou`, 2 for `giou`) plus the `l1` of their
+    numbers: it pulls them to the true box, and falls once the overlap takes over.
 
     Args:
         codes: What the regressor said of each box.
@@ -70,7 +71,9 @@ def _miss_overlap(
     both = _areas(said[:, :2], said[:, 2:]) + _areas(true[:, :2], true[:, 2:])
     union, around = (both - shared).clamp(tiny), _areas(*outer).clamp(tiny)
     sides, true_sides = (box[:, 2:] - box[:, :2] for box in (said, true))
-    is_useless = (sides < LEAST_PART * true_sides).any(dim=1)
+    # Neither does a box many times too large: its overlap hardly changes with its size.
+    is_useless = (sides < LEAST_PART * true_sides) | (true_sides < LEAST_PART * sides)
+    is_useless = is_useless.any(dim=1)
     if loss == "iou":
         return torch.where(is_useless | (shared <= 0), 1 + distance, 1 - shared / union)
     return torch.where(is_useless, 2 + distance, 2 - shared / union - union / around)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 from typing import get_args
 
 import pytest
@@ -10,6 +11,7 @@ import safetensors.torch
 import torch
 
 import overfeat
+from overfeat.box_coding import BoxCoding
 from overfeat.box_losses import BoxLoss
 from overfeat.losses import Negatives
 from overfeat.network import initialize
@@ -50,6 +52,8 @@ def draw_first_weights(config):
 
 
 EPOCHS = 6
+# Boxes drawn at random may be so large that their sizes have to come down first.
+LONGER = {"epochs": 12, "portrait_epochs": 12}
 # Single objects have no background around them.
 NO_PORTRAITS = {"portrait_epochs": 0, "portrait_fade_epochs": 0, "portrait_share": 0.0}
 # Batch normalisation is folded into what is saved, which changes the first weights too.
@@ -110,9 +114,7 @@ def read_losses(config, part):
 
 
 @pytest.mark.parametrize(
-    ("coding", "box_loss"),
-    [("edges", box_loss) for box_loss in get_args(BoxLoss)]
-    + [("centre-size", box_loss) for box_loss in ("l2", "l1", "smooth-l1", "iou")],
+    ("coding", "box_loss"), list(product(get_args(BoxCoding), get_args(BoxLoss)))
 )
 def test_the_loss_of_boxes_falls(scenes, base, tmp_path, coding, box_loss):
     config = make_train_config(
@@ -120,13 +122,13 @@ def test_the_loss_of_boxes_falls(scenes, base, tmp_path, coding, box_loss):
         tmp_path,
         task="localize",
         weights=base,
-        recipe=learn_steadily("localize", box_loss=box_loss),
+        recipe=learn_steadily("localize", box_loss=box_loss) | LONGER,
         box_coding=coding,
         checkpoint_steps=100,
         log_steps=1,
     )
     train_here(config)
-    losses = read_losses(config, "boxes")
+    losses = [line["loss_boxes"] for line in read_journal(config.output)]
     assert losses[-1] < 0.6 * losses[0]
 
 
