@@ -140,11 +140,13 @@ def _assemble(
 
 
 def _check_rows_there(run: OpenRun) -> None:
-    """Look at one receipt, if there is any though there is no `run.json`.
+    """Look at one receipt, if there is any though there is still no `run.json`.
 
     Raises:
         RunMismatchError: If its rows were made with another configuration.
     """
+    if storage.exists(storage.join_uri(run.output, RUN_FILE)):
+        return
     for number in sorted(list_receipts(run.output)):
         uri = storage.join_uri(run.output, IMAGES, slice_name(number))
         with suppress(DamagedTableError):
