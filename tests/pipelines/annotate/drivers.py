@@ -180,7 +180,8 @@ def pause_and_relieve(config, log, flags, *, count, before, after):
             assert not reads.names() & committed
         ended = list_objects(config.output)
         paused.send_signal(signal.SIGCONT)
-        assert paused.wait(60) == 1
+        code = paused.wait(60)
+        assert code == 1, f"exit code {code}: {log.read_text()[-2000:]}"
         assert "this driver commits no more" in log.read_text().splitlines()[-1]
         assert list_objects(config.output) == ended
 
