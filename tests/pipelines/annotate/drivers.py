@@ -143,10 +143,15 @@ def _wait_for(driver, config, log, *, count, before):
 
 
 def _wait_for_lease(driver, config, log):
+    """Until its heart has beaten: one that is paused while it takes over may take it again."""
     uri = storage.join_uri(config.output, lease.LEASE_FILE)
-    while (holder := lease.read_holder(uri)) is None or f"/{driver.pid}/" not in holder.process:
+    while not _beats(lease.read_holder(uri), driver):
         assert driver.poll() is None, log.read_text()
         time.sleep(0.005)
+
+
+def _beats(holder, driver):
+    return holder is not None and f"/{driver.pid}/" in holder.process and holder.heartbeat > 0
 
 
 def _kill_at(config, log, flags, *, count, before, committed, after=-1):
