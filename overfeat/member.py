@@ -21,7 +21,7 @@ from overfeat.geometry import map_size, window_boxes
 from overfeat.network import OverFeat, WindowValues
 from overfeat.predict_config import PredictConfig, Task
 from overfeat.predictions import ClassMap
-from overfeat.scales import Canvas, place, render
+from overfeat.scales import Canvas, is_rising, place, render
 from overfeat.views import View, ViewPlan, plan_batches
 from overfeat.zoo import get_architecture
 
@@ -55,8 +55,7 @@ def plan_views(checkpoint: CheckpointConfig, config: PredictConfig) -> ViewPlan:
             a larger scale.
     """
     scales = config.scales or checkpoint.ladder
-    areas = [canvas.height * canvas.width for canvas in scales]
-    if checkpoint.context and areas != sorted(areas):
+    if checkpoint.context and not is_rising(scales):
         received = " ".join(map(str, scales))
         msg = f"scales: received {received}, expected the smallest first: each tells the next one"
         raise ValueError(msg)
@@ -249,7 +248,7 @@ class Member:
         self, sizes: Sequence[tuple[int, int]], plan: ViewPlan, config: PredictConfig
     ) -> Iterator[list[View]]:
         """All views in batches; with context, a few images at a time, for each one's is kept."""
-        largest = max(canvas.height * canvas.width for canvas in plan.scales)
+        largest = max(canvas.area for canvas in plan.scales)
         group = max(1, config.batch_pixels // largest) if self.config.context else len(sizes)
         for first in range(0, len(sizes), max(1, group)):
             some = sizes[first : first + group]

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -58,6 +59,11 @@ class Canvas:
             msg = f"scale: received {text!r}, expected HEIGHTxWIDTH in pixels, such as 281x317"
             raise ValueError(msg)
         return cls(int(match[1]), int(match[2]))
+
+    @property
+    def area(self) -> int:
+        """Pixels."""
+        return self.height * self.width
 
     def turned_for(self, height: int, width: int) -> Canvas:
         """Give the canvas the orientation of an image.
@@ -255,3 +261,15 @@ def check_ladder(scales: Sequence[Canvas], *, window: int) -> None:
         if min(canvas.height, canvas.width) < window:
             msg = f"scales: received {canvas}, expected at least {window}x{window}, one window"
             raise ValueError(msg)
+
+
+def is_rising(scales: Sequence[Canvas]) -> bool:
+    """Say whether no scale of a ladder is smaller than the one before it.
+
+    Args:
+        scales: The ladder.
+
+    Returns:
+        True if each scale can be told by the one before it, as context needs.
+    """
+    return all(low.area <= high.area for low, high in pairwise(scales))

@@ -196,5 +196,5 @@ def plan_batches(
                     for image, placement in enumerate(of_scale)
                     if placement.canvas == canvas
                 ]
-                size = max(1, batch_pixels // (canvas.height * canvas.width))
+                size = max(1, batch_pixels // canvas.area)
                 yield from (views[i : i + size] for i in range(0, len(views), size))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from overfeat.box_coding import BoxCoding
 from overfeat.network import Regressor
-from overfeat.scales import Canvas, check_ladder
+from overfeat.scales import Canvas, check_ladder, is_rising
 from overfeat.views import Views
 from overfeat.zoo import get_architecture
 from pipelines.errors import InputError
@@ -171,9 +170,11 @@ class TrainConfig:
         try:
             if self.scales:
                 check_ladder(self.ladder, window=window)
-                _check_order(self.ladder)
         except ValueError as error:
             raise InputError(f"--scales: {str(error).partition(': ')[2]}") from error
+        if not is_rising(self.ladder):
+            received = " ".join(self.scales)
+            raise InputError(f"--scales: received {received}, expected the smallest first")
         side = self.recipe.crops.side
         if self.task != "classify" and side < window:
             raise InputError(f"--side: received {side}, expected at least {window}, a window")
@@ -233,13 +234,6 @@ class TrainConfig:
     def trained_regressor(self) -> Regressor:
         """Which box regressor is trained."""
         return self.regressor if self.task in {"localize", "joint"} else "none"
-
-
-def _check_order(ladder: Sequence[Canvas]) -> None:
-    areas = [canvas.height * canvas.width for canvas in ladder]
-    if areas != sorted(areas):
-        received = " ".join(map(str, ladder))
-        raise ValueError(f"scales: received {received}, expected the smallest first")
 
 
 def _flag(name: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from overfeat.checkpoint import CONFIG_FILE, CheckpointConfig
+from overfeat.scales import is_rising
 from pipelines import storage
 from pipelines.cluster import count_gpus, join_cluster, place_workers
 from pipelines.errors import InputError
@@ -201,9 +202,9 @@ def _plan_checkpoint(
     if base is not None:
         checkpoint = replace(checkpoint, normalization=base.normalization)
         _warn_of_losses(config, checkpoint, base)
-    sizes = [canvas.height * canvas.width for canvas in checkpoint.ladder]
-    if config.context and (len(sizes) < 2 or sizes != sorted(sizes)):  # noqa: PLR2004 (a pair)
-        received = " ".join(map(str, checkpoint.ladder))
+    ladder = checkpoint.ladder
+    if config.context and (len(ladder) < 2 or not is_rising(ladder)):  # noqa: PLR2004 (a pair)
+        received = " ".join(map(str, ladder))
         raise InputError(
             f"--context: a scale is told by the next smaller one, received {received}; give "
             "--scales at least two, the smallest first"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from overfeat import scales
 from overfeat.geometry import map_size, window_boxes
-from overfeat.scales import Canvas, Placement, check_ladder, place, render, shrink
+from overfeat.scales import Canvas, Placement, check_ladder, is_rising, place, render, shrink
 from overfeat.targets import decode_edges, encode_edges
 from overfeat.zoo import ACCURATE, FAST
 from tests.overfeat.builders import FEW, MANY, make_image
@@ -311,6 +311,16 @@ def test_a_ladder_needs_a_canvas_and_room_for_a_window():
         check_ladder([], window=221)
     with pytest.raises(ValueError, match=r"received 220x400, expected at least 221x221"):
         check_ladder([Canvas(245, 245), Canvas(220, 400)], window=221)
+
+
+def test_a_ladder_rises_if_no_scale_is_smaller_than_the_one_before_it():
+    low, wide, high = Canvas(245, 245), Canvas(221, 300), Canvas(281, 317)
+    assert is_rising([])
+    assert is_rising([high])
+    assert is_rising([low, wide, high])
+    assert is_rising([low, low])
+    assert not is_rising([low, high, wide])
+    assert not is_rising([wide, low])
 
 
 def place_in_the_middle(side, *, fitted, height, width):
