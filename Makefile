@@ -18,6 +18,7 @@ lint: .venv/ready
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.examples
 
 # An hour of faults; the results stand in docs/reliability.md.
 torture: .venv/ready

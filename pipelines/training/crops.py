@@ -254,7 +254,9 @@ def _choose_colours(
 
     def draw(placement: Placement) -> NDArray[np.float32]:
         # (pixel - mean) / std * gain + shift, as another mean and std; padding stays 0.
-        canvas = render(channels, placement, mean=mean - shift * std / gain, std=std / gain)
+        canvas = render(
+            channels, placement, mean=mean - shift * std / gain, std=std / gain, in_bytes=True
+        )
         return np.asarray(canvas.numpy())
 
     return draw

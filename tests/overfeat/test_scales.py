@@ -202,6 +202,27 @@ def test_a_placement_that_sticks_out_is_cut_by_the_canvas(top, left):
     assert np.array_equal(drawn, expected)
 
 
+@pytest.mark.parametrize("side", [90, 300, 700])
+@pytest.mark.parametrize(("top", "left"), [(-40, -25), (10, -25), (-40, 30)])
+def test_bytes_are_resized_to_within_a_grey_level_of_what_floats_give(side, top, left):
+    placement = Placement(
+        canvas=Canvas(100, 90),
+        image_height=200,
+        image_width=260,
+        fitted_height=side,
+        fitted_width=round(side * 1.3),
+        top=top,
+        left=left,
+    )
+    image = upload(make_image(200, 260))
+    floats = render(image, placement, **PLAIN)
+    rounded = render(image, placement, **PLAIN, in_bytes=True)
+    assert rounded.shape == (3, 100, 90)
+    # Half a level for the columns, half for the rows.
+    assert (rounded - floats).abs().max() <= 1.001
+    assert torch.equal(rounded, rounded.round())
+
+
 def test_a_mark_in_the_image_is_drawn_where_its_box_is_on_the_canvas():
     image = np.zeros((300, 640, 3), dtype=np.uint8)
     image[60:120, 400:480] = 255
