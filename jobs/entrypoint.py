@@ -111,7 +111,8 @@ def run_command(
             config_type, name=name, description=description, default=default, args=args
         )
         _set_up_logging(verbose=output.verbose)
-        with _termination_as_interrupt():
+        # Ray, for one, tells on stdout of workers that died: there stands the result, and no more.
+        with _termination_as_interrupt(), contextlib.redirect_stdout(sys.stderr):
             result = run(config)
     except PipelineError as error:
         return _complain(error)

@@ -15,6 +15,9 @@ logger = logging.getLogger(__name__)
 
 LINE_SECONDS: Final = 10.0
 """Time between two lines of a log."""
+_STEADY: Final = 4
+"""Counts after which the time before the first one, in which workers start and load the model, is
+left out of the rate (assumed)."""
 
 
 class Progress:
@@ -36,6 +39,8 @@ class Progress:
         self.before = done
         self.done = done
         self.started = time.monotonic()
+        self._counts = 0
+        self._first = (self.started, done)
         self._note = ""
         self._ended = threading.Event()
         is_terminal = sys.stderr.isatty()
@@ -67,6 +72,9 @@ class Progress:
             note: What else to say, such as the failed ones so far.
         """
         self.done += count
+        self._counts += 1
+        if self._counts == 1:
+            self._first = (time.monotonic(), self.done)
         self._note = note
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
@@ -89,12 +97,22 @@ class Progress:
         Returns:
             Such as `1,200/5,000 images, 35.1 images/s, 0:01:48 left`.
         """
-        seconds = time.monotonic() - self.started
-        rate = (self.done - self.before) / seconds if seconds > 0 else 0.0
-        parts = [f"{self.done:,}/{self.total:,} {self.unit}", f"{rate:.1f} {self.unit}/s"]
+        parts = [f"{self.done:,}/{self.total:,} {self.unit}"]
+        rate = self._rate()
         if rate > 0:
-            parts.append(f"{format_seconds((self.total - self.done) / rate)} left")
+            left = format_seconds((self.total - self.done) / rate)
+            parts += [f"{rate:.1f} {self.unit}/s", f"{left} left"]
+        elif self.done < self.total:
+            parts.append("none done yet: starting")
         return ", ".join([*parts, note] if note else parts)
+
+    def _rate(self) -> float:
+        """Units a second; of a long count without the time that the start took."""
+        time_from, done_from = self.started, self.before
+        if self._counts > _STEADY:
+            time_from, done_from = self._first
+        seconds = time.monotonic() - time_from
+        return (self.done - done_from) / seconds if seconds > 0 else 0.0
 
 
 def format_seconds(seconds: float) -> str:

@@ -175,6 +175,16 @@ def test_json_is_one_object_on_stdout():
     assert "on the way" in ended.err
 
 
+def test_what_libraries_say_of_the_work_is_not_on_stdout():
+    def chatter(config):
+        print("(raylet) A worker died or was killed while executing a task")  # noqa: T201
+        return report(config)
+
+    ended = run_with(chatter, "--json")
+    assert json.loads(ended.out) == {"images": 3, "rate": None}
+    assert "(raylet) A worker died" in ended.err
+
+
 @pytest.mark.parametrize(
     ("error", "code", "sentence"),
     [

@@ -90,10 +90,27 @@ def test_what_an_earlier_run_did_counts_for_the_total_and_not_for_the_rate(clock
 
 
 def test_without_progress_no_time_is_guessed(clock):
+    words = "500/1,000 images, none done yet: starting"
     with Progress(1000, unit="images", done=500) as bar:
-        assert bar.line() == "500/1,000 images, 0.0 images/s"
+        assert bar.line() == words
         clock.now += 10
-        assert bar.line() == "500/1,000 images, 0.0 images/s"
+        assert bar.line() == words
+
+
+def test_the_time_that_the_start_took_does_not_count_for_long(clock):
+    with Progress(1000, unit="images") as bar:
+        clock.now += 90
+        bar.advance(100)
+        assert bar.line().endswith("1.1 images/s, 0:13:30 left")
+        for _ in range(4):
+            clock.now += 10
+            bar.advance(100)
+        assert bar.line() == "500/1,000 images, 10.0 images/s, 0:00:50 left"
+
+
+def test_nothing_to_do_is_waited_for_by_nobody(clock):
+    with Progress(20, unit="images", done=20) as bar:
+        assert bar.line() == "20/20 images"
 
 
 def test_a_terminal_gets_a_bar_and_no_lines(monkeypatch, caplog):
