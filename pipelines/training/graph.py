@@ -70,6 +70,8 @@ class _Said:
     """Steps of the newest state when they were last started."""
     starts: int = 0
     """How often they were started since that state."""
+    starts_in_all: int = 0
+    """How often they were started by this command."""
     words: str = ""
     """Of the first of them that ended by an error that nobody foresaw."""
     last_words: str = ""
@@ -88,6 +90,7 @@ class _Board:
     def count_start(self, newest: int) -> int:
         progressed = newest > self._said.newest
         self._said.newest = newest
+        self._said.starts_in_all += 1
         self._said.starts = 1 if progressed else self._said.starts + 1
         self._said.last_words, self._said.words = self._said.words, ""
         return self._said.starts
@@ -222,24 +225,36 @@ def _open_board() -> Any:  # noqa: ANN401 (Ray's handle)
     return ray.remote(num_cpus=0)(_Board).options(scheduling_strategy=here).remote()
 
 
+def _log_changes(before: _Said, said: _Said) -> None:
+    """Tell where workers run, and that they were started again."""
+    for rank, seat in said.seats.items():
+        if before.seats.get(rank) != seat:
+            gpus = f"GPU {' '.join(map(str, seat.gpus))}" if seat.gpus else "CPUs"
+            logger.info("worker %d runs on %s of %s", rank, gpus, seat.node)
+    if said.starts_in_all == before.starts_in_all:
+        return
+    if said.starts_in_all > 1:
+        logger.warning(
+            "a worker ended: all were started again, and go on after step %d", said.newest
+        )
+    elif said.newest:
+        logger.info("goes on after step %d", said.newest)
+
+
 @contextmanager
 def _watching(board: Any, tell: Tell) -> Iterator[None]:  # noqa: ANN401 (Ray's handle)
     """Pass on what the board says while the body runs."""
     done = threading.Event()
 
     def watch() -> None:
-        last, seated = None, dict[int, Seat]()
+        before = _Said()
         while True:
             is_last = done.wait(_POLL_SECONDS)
             said: _Said = ray.get(board.read.remote())
-            for rank, seat in said.seats.items():
-                if seated.get(rank) != seat:
-                    gpus = f"GPU {' '.join(map(str, seat.gpus))}" if seat.gpus else "CPUs"
-                    logger.info("worker %d runs on %s of %s", rank, gpus, seat.node)
-            seated = said.seats
-            if said.moment is not None and said.moment != last:
-                last = said.moment
+            _log_changes(before, said)
+            if said.moment is not None and said.moment != before.moment:
                 tell(said.moment)
+            before = said
             if is_last:
                 return
 

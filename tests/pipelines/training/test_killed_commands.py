@@ -44,6 +44,7 @@ def test_a_command_killed_twice_ends_with_the_weights_of_one_that_ran_through(
     assert ended.code == 0, ended.err
     assert json.loads(ended.out)["steps"] == 30
     assert "the command goes on where it stood" in ended.err
+    assert "INFO goes on after step" in ended.err
     contents = [
         (tmp_path / name / "model.safetensors").read_bytes() for name in ("killed", "undisturbed")
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -41,7 +42,10 @@ def kill_after(output, states, killed):
         time.sleep(0.02)
 
 
-def test_one_of_two_workers_is_killed_and_replaced_and_the_weights_are_the_same(scenes, tmp_path):
+def test_one_of_two_workers_is_killed_and_replaced_and_the_weights_are_the_same(
+    scenes, tmp_path, caplog
+):
+    caplog.set_level(logging.INFO)
     config = make_train_config(
         scenes,
         tmp_path / "killed",
@@ -59,6 +63,8 @@ def test_one_of_two_workers_is_killed_and_replaced_and_the_weights_are_the_same(
     killer.join()
     assert len(killed) == 1
     assert max(killed[0]) < report.steps == 18
+    words = [record.getMessage() for record in caplog.records if "a worker ended" in record.msg]
+    assert [int(one.rpartition(" ")[2]) >= max(killed[0]) for one in words] == [True]
     contents = [
         (tmp_path / name / "model.safetensors").read_bytes() for name in ("killed", "undisturbed")
     ]
