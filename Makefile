@@ -25,6 +25,7 @@ torture: .venv/ready
 	$(BIN)/python -m tests.torture --write docs/reliability.md
 
 .venv/ready: pyproject.toml constraints.txt
+	@echo "Installing into .venv: some minutes, PyTorch and Ray are large"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[pipelines,scenes,dev]'
 	touch $@

@@ -24,7 +24,10 @@ def run(config: ReportConfig) -> Result:
         Where it is, and what it says.
     """
     summary = write_report(config)
-    text = f"{summary.n_shown:,} pictures of {summary.n_ok + summary.n_failed:,}: {summary.page}"
+    images = summary.n_ok + summary.n_failed
+    is_cut = summary.n_shown == config.max_images < images
+    more = " (--max-images shows more)" if is_cut else ""
+    text = f"{summary.n_shown:,} pictures of {images:,}{more}: {summary.page}"
     return Result(values=asdict(summary), text=text)
 
 

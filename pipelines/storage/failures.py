@@ -27,6 +27,7 @@ class Fault(Enum):
 
     MISSING = auto()
     MISSING_BUCKET = auto()
+    NO_FOLDER = auto()
     INVALID_NAME = auto()
     CREDENTIALS = auto()
     EXPIRED = auto()
@@ -113,15 +114,19 @@ _CLASSES = {
 }
 
 _ERRNOS = {
-    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP), Fault.MISSING),
+    **dict.fromkeys((errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP), Fault.MISSING),
+    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), Fault.NO_FOLDER),
     **dict.fromkeys((errno.EACCES, errno.EPERM), Fault.DENIED),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), Fault.DISK_FULL),
     errno.EROFS: Fault.READ_ONLY,
 }
 
+_ABSENT = frozenset({Fault.MISSING, Fault.MISSING_BUCKET, Fault.NO_FOLDER})
+
 _REASONS = {
     Fault.MISSING: ImageReason.NOT_FOUND,
     Fault.MISSING_BUCKET: ImageReason.NOT_FOUND,
+    Fault.NO_FOLDER: ImageReason.NOT_FOUND,
     Fault.INVALID_NAME: ImageReason.NOT_FOUND,
     Fault.DENIED: ImageReason.ACCESS_DENIED,
 }
@@ -141,6 +146,10 @@ _SENTENCES: dict[Fault, tuple[type[PipelineError], str]] = {
     Fault.MISSING_BUCKET: (
         InputError,
         "the bucket does not exist ({reply}); check its name, the region and AWS_ENDPOINT_URL",
+    ),
+    Fault.NO_FOLDER: (
+        InputError,
+        "is no folder, or lies in what is none ({reply}); choose another name",
     ),
     Fault.INVALID_NAME: (InputError, "the store takes no such bucket or key; check the name"),
     Fault.CREDENTIALS: _NO_CREDENTIALS,
@@ -289,7 +298,7 @@ def absence_kept(uri: str, errors: tuple[type[BaseException], ...] = (OSError,))
             yield
     except InputError as failure:
         cause = failure.__cause__
-        if cause is None or classify(cause) not in {Fault.MISSING, Fault.MISSING_BUCKET}:
+        if cause is None or classify(cause) not in _ABSENT:
             raise
         raise FileNotFoundError(f"{redact(uri)}: no such object") from cause
 
