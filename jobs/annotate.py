@@ -17,6 +17,7 @@ from pipelines.annotate.dry_run import estimate
 from pipelines.annotate.run import AnnotateReport, annotate
 from pipelines.progress import format_seconds
 from pipelines.update import Changes
+from pipelines.wording import tell_count
 
 
 def run(config: AnnotateConfig) -> Result:
@@ -32,10 +33,10 @@ def run(config: AnnotateConfig) -> Result:
         plan = estimate(config)
         left = "unknown" if plan.seconds is None else format_seconds(plan.seconds)
         text = (
-            f"{_count(plan.images, 'image')}, {_count(plan.size_bytes, 'byte')}, "
-            f"{_count(plan.slices, 'slice')}; about {left} after start-up with "
-            f"{_count(plan.workers, 'worker')} (measured on "
-            f"{_count(plan.measured_images, 'image')})"
+            f"{tell_count(plan.images, 'image')}, {tell_count(plan.size_bytes, 'byte')}, "
+            f"{tell_count(plan.slices, 'slice')}; about {left} after start-up with "
+            f"{tell_count(plan.workers, 'worker')} (measured on "
+            f"{tell_count(plan.measured_images, 'image')})"
         )
         return Result(values=asdict(plan), text=text)
     report = annotate(config)
@@ -54,7 +55,7 @@ def describe(report: AnnotateReport) -> str:
     """
     if report.images_read:
         read = (
-            f"read {_count(report.images_read, 'image')} in {format_seconds(report.seconds)} "
+            f"read {tell_count(report.images_read, 'image')} in {format_seconds(report.seconds)} "
             f"({report.images_per_second:.1f} images/s)"
         )
     elif report.slices_done:
@@ -65,7 +66,7 @@ def describe(report: AnnotateReport) -> str:
     lines = [
         read,
         *([] if report.changes is None else [_describe_changes(report.changes)]),
-        f"images  {report.images:>10,}  in {_count(report.slices, 'slice')}",
+        f"images  {report.images:>10,}  in {tell_count(report.slices, 'slice')}",
         f"failed  {report.failed:>10,}  {f'({reasons})' if reasons else ''}".rstrip(),
         *_describe_tables(report),
         f"tables in {report.output}",
@@ -77,10 +78,6 @@ def describe(report: AnnotateReport) -> str:
             "all rows are there, the failed ones with their reasons in images.error_type"
         )
     return "\n".join(lines)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _describe_changes(changes: Changes) -> str:

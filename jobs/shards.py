@@ -14,6 +14,7 @@ from dataclasses import asdict
 from jobs.entrypoint import Result, make_main
 from pipelines.shards.config import ShardsConfig
 from pipelines.shards.run import ShardsReport, write_shards
+from pipelines.wording import tell_count
 
 
 def run(config: ShardsConfig) -> Result:
@@ -40,13 +41,14 @@ def describe(report: ShardsReport) -> str:
     """
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in report.reasons.items())
     there = report.shards - report.packed
-    before = f"; {there:,} were there before" if there > 0 else ""
+    before = f"; {there:,} {'was' if there == 1 else 'were'} there before" if there > 0 else ""
+    shards, noun = tell_count(report.shards, "shard"), "shard" if report.packed == 1 else "shards"
     named = f"({reasons}): rejects.parquet names them" if reasons else ""
     return "\n".join(
         [
-            f"samples {report.samples:>12,}  in {report.shards:,} shards, {report.bytes:,} bytes",
+            f"samples {report.samples:>12,}  in {shards}, {tell_count(report.bytes, 'byte')}",
             f"rejects {report.rejects:>12,}  {named}".rstrip(),
-            f"packed  {report.packed:>12,}  shards now{before}",
+            f"packed  {report.packed:>12,}  {noun} now{before}",
             f"split {report.split} in {report.output}",
         ]
     )

@@ -25,6 +25,7 @@ from pipelines.training.config import ArchitectureName, TrainConfig
 from pipelines.training.job import Moment
 from pipelines.training.recipe import TrainingTask, choose_recipe
 from pipelines.training.run import TrainReport, train
+from pipelines.wording import tell_count
 
 logger = logging.getLogger(__name__)
 
@@ -56,8 +57,8 @@ def describe(report: TrainReport) -> str:
     loss = "" if report.loss is None else f", final loss {report.loss:.3f}"
     spent = f"the last part in {format_seconds(report.seconds)}" if report.is_new else "done before"
     lines = [
-        f"{report.epochs:,} epoch{'s' * (report.epochs != 1)}, {report.steps:,} steps over "
-        f"{report.samples:,} samples, {spent}{loss}: {report.output}"
+        f"{tell_count(report.epochs, 'epoch')}, {tell_count(report.steps, 'step')} over "
+        f"{tell_count(report.samples, 'sample')}, {spent}{loss}: {report.output}"
     ]
     if report.measured is not None:
         lines.append(f"held-out samples: {_describe_measured(report.measured)}")

@@ -27,6 +27,7 @@ from pipelines.receipts import RowCounts
 from pipelines.selection import SelectionCounts, is_list, select_images
 from pipelines.storage import ObjectInfo
 from pipelines.update import Changes, Comparison, write_update
+from pipelines.wording import tell_count
 
 logger = logging.getLogger(__name__)
 
@@ -150,8 +151,10 @@ def write_first_generation(
         raise PipelineError(f"{output}: its manifest vanished while it was written; start again")
     summary = manifest.summary
     logger.info(
-        "manifest: %s images in %s slices; %s other objects were left out",
-        *(f"{n:,}" for n in (summary.images, summary.slices, summary.skipped)),
+        "manifest: %s in %s; %s left out",
+        tell_count(summary.images, "image"),
+        tell_count(summary.slices, "slice"),
+        tell_count(summary.skipped, "other object was", "other objects were"),
     )
     return manifest
 

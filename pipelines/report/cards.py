@@ -8,7 +8,8 @@ from pipelines.report.charts import draw_swatch
 from pipelines.report.load import ShownBox, ShownImage
 from pipelines.report.markup import Html, element
 from pipelines.report.pictures import Picture
-from pipelines.report.words import name_of, tell_count
+from pipelines.report.words import name_of
+from pipelines.wording import tell_count
 
 BOXES_IN_WORDS = 5
 

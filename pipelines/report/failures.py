@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pipelines.errors import ImageReason
 from pipelines.report.load import FailedImage, Tally
 from pipelines.report.markup import Html, element
-from pipelines.report.words import tell_count
+from pipelines.wording import tell_count
 
 MESSAGE_AT_MOST = 300
 

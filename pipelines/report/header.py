@@ -6,7 +6,8 @@ from pipelines.report.facts import RunFacts, find_fact
 from pipelines.report.load import Tally
 from pipelines.report.markup import Html, element
 from pipelines.report.pending import PendingSlices
-from pipelines.report.words import name_of, tell_count, tell_value
+from pipelines.report.words import name_of, tell_value
+from pipelines.wording import tell_count
 
 HEADLINES = (
     ("Model", ("weights",)),

@@ -21,7 +21,8 @@ from pipelines.report.markup import Html, element, join
 from pipelines.report.pending import PendingSlices
 from pipelines.report.pictures import Picture
 from pipelines.report.style import SCRIPT, STYLE
-from pipelines.report.words import name_of, tell_count, tell_value
+from pipelines.report.words import name_of, tell_value
+from pipelines.wording import tell_count
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""How are names, numbers and settings written for people?"""
+"""How are names and settings written for people?"""
 
 from __future__ import annotations
 
@@ -17,20 +17,6 @@ def name_of(image: str) -> str:
         What follows the last slash.
     """
     return image.rstrip("/").rpartition("/")[2] or image
-
-
-def tell_count(number: int, one: str, many: str) -> str:
-    """Write a number with its noun.
-
-    Args:
-        number: at least 0.
-        one: the noun for 1.
-        many: the noun for all other numbers.
-
-    Returns:
-        Such as "1 box" or "1,200 boxes".
-    """
-    return f"{number:,} {one if number == 1 else many}"
 
 
 def tell_value(value: object) -> str:

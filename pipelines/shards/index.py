@@ -13,6 +13,7 @@ from pipelines.errors import InputError
 from pipelines.shards.packing import Receipt, list_shards
 from pipelines.shards.places import INDEX_NAME, put
 from pipelines.shards.plan import Plan
+from pipelines.wording import tell_count
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +158,9 @@ def _warn_of_leftovers(folder: str, index: Mapping[str, Any]) -> None:
     left = list_shards(folder).keys() - {shard["name"] for shard in index["shards"]}
     if left:
         logger.warning(
-            "%s: %d shards are not in %s, %s for one; remove them if a reader takes *.tar",
+            "%s: %s not in %s, %s for one; remove what is left over if a reader takes *.tar",
             folder,
-            len(left),
+            tell_count(len(left), "shard is", "shards are"),
             INDEX_NAME,
             min(left),
         )

@@ -27,6 +27,7 @@ from pipelines.shards.samples import Sample
 from pipelines.shards.sources import SOURCES
 from pipelines.shards.writer import pack_tar
 from pipelines.storage import ObjectInfo
+from pipelines.wording import tell_count
 
 logger = logging.getLogger(__name__)
 
@@ -102,11 +103,11 @@ def pack_shard(number: int, config: PackingConfig) -> Receipt:
     text = json.dumps(asdict(receipt), sort_keys=True, indent=1)
     put(config.output, receipt_uri(config.output, config.split, number), text.encode())
     logger.info(
-        "packed %s: %d samples, %d bytes, %d rejects",
+        "packed %s: %s, %s, %s",
         receipt.name,
-        receipt.samples,
-        receipt.bytes,
-        len(rejects),
+        tell_count(receipt.samples, "sample"),
+        tell_count(receipt.bytes, "byte"),
+        tell_count(len(rejects), "reject"),
     )
     return receipt
 

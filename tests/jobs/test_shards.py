@@ -24,8 +24,11 @@ def test_a_data_set_becomes_shards_and_a_report(tmp_path):
     again = run_shards(tmp_path / "out", *flags, "--json")
 
     assert told.code == 0
+    assert ": 1 sample, " in told.err
+    assert " bytes, 1 reject\n" in told.err
+    assert "samples            1  in 1 shard, " in told.out
     assert "rejects            1  (1 truncated): rejects.parquet names them" in told.out
-    assert "packed             1  shards now\n" in told.out
+    assert "packed             1  shard now\n" in told.out
     assert json.loads(again.out) == {
         "output": str(tmp_path / "out"),
         "split": "train",

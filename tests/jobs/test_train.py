@@ -17,6 +17,14 @@ def make_moment(samples, measured=None):
     )
 
 
+def make_report(**changes):
+    usual = {
+        "output": "out", "epochs": 2, "steps": 6, "samples": 20, "damaged": 0, "seconds": 1.0,
+        "loss": None, "measured": None, "best": None, "is_new": False,
+    }  # fmt: skip
+    return TrainReport(**usual | changes)
+
+
 def test_progress_has_rate_time_left_epoch_and_loss(caplog):
     with caplog.at_level(logging.INFO), command._Meter() as meter:
         meter.tell(make_moment(8))
@@ -38,20 +46,17 @@ def test_what_was_measured_is_said_once(caplog):
 
 def test_the_report_names_what_was_measured_and_the_best_state():
     best = Best(step=4, metric="map_50", value=0.5)
-    report = TrainReport(
-        output="out",
-        epochs=2,
-        steps=6,
-        samples=20,
-        damaged=0,
-        seconds=1.0,
-        loss=None,
+    report = make_report(
         measured={"step": 6, "map_50": 0.25},
         best={"step": best.step, "metric": best.metric, "value": best.value},
-        is_new=False,
     )
     assert command.describe(report).splitlines() == [
         "2 epochs, 6 steps over 20 samples, done before: out",
         "held-out samples: map_50 0.2500 after step 6",
         "best after step 4: map_50 0.5000",
     ]
+
+
+def test_one_step_over_one_sample_is_told_in_the_singular():
+    report = make_report(epochs=1, steps=1, samples=1)
+    assert command.describe(report) == "1 epoch, 1 step over 1 sample, done before: out"

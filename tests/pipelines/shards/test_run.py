@@ -378,7 +378,7 @@ def test_shards_that_belong_to_nothing_are_named(tmp_path, caplog):
 
     pack_scenes(tmp_path, count=1)
 
-    assert "1 shards are not in index.json, test-000003.tar for one" in caplog.text
+    assert "1 shard is not in index.json, test-000003.tar for one" in caplog.text
 
 
 def test_a_split_without_images_is_refused(tmp_path):
