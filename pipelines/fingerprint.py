@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from pipelines.errors import RunMismatchError
@@ -47,7 +48,11 @@ def compute_fingerprint(settings: Mapping[str, Value]) -> str:
 
 
 def refuse_other_settings(
-    output: str, *, found: Mapping[str, Value], wanted: Mapping[str, Value]
+    output: str,
+    *,
+    found: Mapping[str, Value],
+    wanted: Mapping[str, Value],
+    are_flags: bool = False,
 ) -> None:
     """Refuse to mix the rows of two configurations in one output.
 
@@ -55,23 +60,43 @@ def refuse_other_settings(
         output: Where the run stands, for the message.
         found: Settings of the run that is there.
         wanted: Settings of the command.
+        are_flags: Whether every setting is a flag of its innermost name, which is then what it is
+            called: `epochs` rather than `recipe.epochs`, unless there is another of that name.
 
     Raises:
         RunMismatchError: If any differ, naming each with both values.
     """
-    names = sorted(found.keys() | wanted.keys())
     # Compared as JSON: tuples have become lists on the way through run.json.
-    different = [
-        f"{name} (there: {_show(found.get(name))}, here: {_show(wanted.get(name))})"
-        for name in names
+    changed = sorted(
+        name
+        for name in found.keys() | wanted.keys()
         if encode_canonically(found.get(name)) != encode_canonically(wanted.get(name))
+    )
+    if not changed:
+        return
+    there, here = dict(_flatten(found)), dict(_flatten(wanted))
+    names = {path: ".".join(path) for path in there.keys() | here.keys()}
+    if are_flags:
+        count = Counter(path[-1] for path in names)
+        names |= {path: path[-1] for path in names if count[path[-1]] == 1}
+    different = [
+        f"{names[path]} (there: {there.get(path, 'missing')}, here: {here.get(path, 'missing')})"
+        for path in sorted(names)
+        if path[0] in changed and there.get(path) != here.get(path)
     ]
-    if different:
-        raise RunMismatchError(
-            f"{output} holds a run with another configuration: {', '.join(different)}; "
-            "use the same settings, or another --output"
-        )
+    raise RunMismatchError(
+        f"{output} holds a run with another configuration: {', '.join(different)}; "
+        "use the same settings, or another --output"
+    )
 
 
-def _show(value: Value) -> str:
-    return json.dumps(value)
+def _flatten(
+    settings: Mapping[str, Value], before: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every value that is no mapping of others, as JSON, with the names that lead to it."""
+    for name, value in settings.items():
+        path = (*before, name)
+        if isinstance(value, Mapping) and value:
+            yield from _flatten(value, path)
+        else:
+            yield path, json.dumps(value, sort_keys=True)

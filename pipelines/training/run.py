@@ -273,7 +273,7 @@ def _is_known(job: Job) -> bool:
         return False
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{uri}: not the file of a training; choose another --output") from None
-    refuse_other_settings(job.output, found=found, wanted=_settings(job))
+    refuse_other_settings(job.output, found=found, wanted=_settings(job), are_flags=True)
     logger.info("%s: this training is known; the command goes on where it stood", job.output)
     return True
 

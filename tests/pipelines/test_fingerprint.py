@@ -78,9 +78,64 @@ def test_every_differing_setting_is_named_with_both_values():
     for part in (
         "flips (there: false, here: true)",
         'scales (there: ["1x1"], here: ["2x2"])',
-        'gone (there: "x", here: null)',
-        "new (there: null, here: 5)",
+        'gone (there: "x", here: missing)',
+        "new (there: missing, here: 5)",
     ):
         assert part in message
     assert "same" not in message.replace("same settings", "")
     assert error.value.exit_code == 2
+
+
+def read_refusal(found, wanted, **options):
+    """What is said to differ."""
+    with pytest.raises(RunMismatchError) as error:
+        refuse_other_settings("out", found=found, wanted=wanted, **options)
+    return str(error.value).split("configuration: ")[1].split("; use the same")[0]
+
+
+NESTED = {
+    "seed": 0,
+    "recipe": {"epochs": 6, "crops": {"side": 245, "flip": 0.5}, "loss": {"weight": 1.0}},
+    "other": {"weight": 1.0},
+}
+
+
+def change(settings, **recipe):
+    return settings | {"recipe": settings["recipe"] | recipe}
+
+
+def test_of_nested_settings_only_those_that_differ_are_named():
+    wanted = change(NESTED, epochs=8, crops={"side": 317, "flip": 0.5})
+    assert read_refusal(NESTED, wanted) == (
+        "recipe.crops.side (there: 245, here: 317), recipe.epochs (there: 6, here: 8)"
+    )
+
+
+def test_settings_that_are_flags_are_called_as_the_command_calls_them():
+    wanted = change(NESTED, epochs=8, loss={"weight": 2.0})
+    assert read_refusal(NESTED, wanted, are_flags=True) == (
+        "epochs (there: 6, here: 8), recipe.loss.weight (there: 1.0, here: 2.0)"
+    )
+
+
+def test_nested_settings_that_one_side_has_not_are_told():
+    wanted = change(NESTED, epochs=None, crops={"side": 245}, warm_up=None)
+    assert read_refusal(NESTED, wanted) == (
+        "recipe.crops.flip (there: 0.5, here: missing), recipe.epochs (there: 6, here: null), "
+        "recipe.warm_up (there: missing, here: null)"
+    )
+    gone = {name: NESTED[name] for name in ("seed", "recipe")}
+    assert read_refusal(NESTED, gone) == "other.weight (there: 1.0, here: missing)"
+
+
+@FEW
+@given(*[st.dictionaries(st.text(max_size=2), VALUES, max_size=3)] * 2, st.booleans())
+def test_what_is_refused_names_a_setting_and_what_is_not_has_one_fingerprint(
+    found, wanted, are_flags
+):
+    # A setting that is null is one that an earlier version did not know.
+    known = [{n: v for n, v in one.items() if v is not None} for one in (found, wanted)]
+    if compute_fingerprint(known[0]) == compute_fingerprint(known[1]):
+        refuse_other_settings("out", found=found, wanted=wanted, are_flags=are_flags)
+    else:
+        assert "(there: " in read_refusal(found, wanted, are_flags=are_flags)

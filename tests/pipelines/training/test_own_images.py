@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -65,7 +66,8 @@ def test_one_command_trains_on_a_folder_and_a_second_one_finds_it_done(tmp_path,
 
     other = run_command(*command, "--learning-rate", "0.5")
     assert other.code == 2
-    assert "learning_rate" in other.err.splitlines()[-1]
+    told = other.err.splitlines()[-1].split("configuration: ")[1]
+    assert re.match(r"learning_rate \(there: [0-9.]+, here: 0.5\); use the same", told)
     (tmp_path / "out" / "config.json").unlink()
     assert run_command(*command).code == 0
     assert len(without_ray) == 2
