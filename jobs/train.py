@@ -109,6 +109,7 @@ class _Choice:
     """What other flags depend on."""
 
     task: TrainingTask | None = None
+    shards: str | None = None
     images: str | None = None
     architecture: ArchitectureName = "tiny"
     weights: str | None = None
@@ -122,14 +123,19 @@ def choose_default(args: Sequence[str]) -> TrainConfig:
 
     Returns:
         A configuration with the recipe of the network and the task that are named.
+
+    Raises:
+        InputError: If there is nothing to learn from: a parser would ask for one flag of the two.
     """
     asked = [word for word in args if word not in {"-h", "--help"}]
     choice, _ = tyro.cli(_Choice, args=asked, return_unknown_args=True)
+    # Who asks for help has not said yet what to learn from, and need not.
+    is_unsaid = len(asked) < len(args) and choice.shards is None and choice.images is None
     # Nobody has drawn boxes in a folder of images.
     task = choice.task or ("joint" if choice.images is None else "classify")
     return TrainConfig(
         output=tyro.MISSING,
-        shards=tyro.MISSING if choice.images is None else None,
+        shards=tyro.MISSING if is_unsaid else choice.shards,
         images=choice.images,
         task=task,
         architecture=choice.architecture,

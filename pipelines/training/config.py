@@ -65,7 +65,8 @@ class TrainConfig:
     held_out: ValidationConfig = field(default_factory=ValidationConfig)
     """How good it becomes meanwhile."""
     shards: str | None = None
-    """Folder or URI with `SPLIT-000000.tar` and `index.json`, made by `overfeat shards`."""
+    """Folder or URI with `SPLIT-000000.tar` and `index.json`, made by `overfeat shards`. These or
+    `images` are needed."""
     images: str | None = None
     """In place of shards: folder or URI with a folder of images for each class, which is packed
     into `output`/shards first. Nobody has drawn boxes in it: its task is `classify`."""
@@ -181,9 +182,11 @@ class TrainConfig:
 
     def _check_source(self) -> None:
         if (self.shards is None) == (self.images is None):
+            received = "none" if self.shards is None else "both"
             raise InputError(
-                "--shards, --images: expected one of them: shards that overfeat shards has made, "
-                "or a folder with a folder of images for each class"
+                f"--shards, --images: received {received}, expected one of them: shards that "
+                "overfeat shards has made, or a folder with a folder of images for each class, as "
+                "in overfeat train --images photos --output classifier"
             )
         if self.images is not None:
             self._check_images()

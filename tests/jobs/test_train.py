@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import logging
 
+import pytest
+
 from jobs import train as command
 from pipelines.training.job import Best, Moment
 from pipelines.training.run import TrainReport
 from pipelines.training.state import Position
+from tests.builders import run_command
 
 
 def make_moment(samples, measured=None):
@@ -55,6 +58,26 @@ def test_the_report_names_what_was_measured_and_the_best_state():
         "held-out samples: map_50 0.2500 after step 6",
         "best after step 4: map_50 0.5000",
     ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "received"),
+    [
+        (["--output", "out"], "none"),
+        ([], "none"),
+        (["--output", "out", "--shards", "a", "--images", "b", "--task", "classify"], "both"),
+    ],
+)
+def test_what_to_learn_from_is_asked_for_by_both_flags(flags, received):
+    ended = run_command("train", *flags)
+    assert ended.code == 2
+    assert ended.refusal().startswith(
+        f"--shards, --images: received {received}, expected one of them: "
+    )
+
+
+def test_a_training_on_images_still_needs_an_output():
+    assert "--output" in run_command("train", "--images", "in").refusal()
 
 
 def test_one_step_over_one_sample_is_told_in_the_singular():
