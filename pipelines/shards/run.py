@@ -20,7 +20,7 @@ from pipelines.shards.index import (
 from pipelines.shards.packing import PackingConfig, Receipt, find_packed, pack_shard
 from pipelines.shards.plan import Plan, make_plan, open_plan
 from pipelines.shards.rejects import write_rejects
-from pipelines.shards.sources import SOURCES
+from pipelines.shards.sources import SOURCES, ListRecords
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +42,7 @@ class ShardsReport:
     """Shards that this invocation packed; the others were there."""
 
 
-def write_shards(config: ShardsConfig) -> ShardsReport:
+def write_shards(config: ShardsConfig, *, list_records: ListRecords | None = None) -> ShardsReport:
     """Pack one split as shards and enter it in `index.json`.
 
     Killed at any moment, it goes on by the same call where it stood: shards that are there and
@@ -50,6 +50,7 @@ def write_shards(config: ShardsConfig) -> ShardsReport:
 
     Args:
         config: What to pack, and where to.
+        list_records: Lists what is to be packed; the source's own if None.
 
     Returns:
         What stands there now.
@@ -65,7 +66,7 @@ def write_shards(config: ShardsConfig) -> ShardsReport:
         check_recipe(index["recipes"][config.split], _recipe(config), folder)
         if is_whole(index, config.split, folder):
             return _report(config, index, packed=0)
-    plan = _open_or_make_plan(folder, config)
+    plan = _open_or_make_plan(folder, config, list_records or SOURCES[config.source].list_records)
     check_classes(index or {}, plan, folder)
     receipts = find_packed(folder, config.split, plan)
     pending = [number for number in range(plan.shards) if number not in receipts]
@@ -84,13 +85,13 @@ def _recipe(config: ShardsConfig) -> dict[str, Any]:
     return recipe | ({} if config.input is None else {"input": storage.resolve_uri(config.input)})
 
 
-def _open_or_make_plan(folder: str, config: ShardsConfig) -> Plan:
+def _open_or_make_plan(folder: str, config: ShardsConfig, list_records: ListRecords) -> Plan:
     recipe = _recipe(config)
     plan = open_plan(folder, config.split)
     if plan is not None:
         check_recipe(plan.recipe, recipe, folder)
         return plan
-    listing = SOURCES[config.source].list_records(config)
+    listing = list_records(config)
     if not listing.records:
         raise InputError(f"--input {config.input}: no image in split {config.split!r}")
     return make_plan(folder, config, recipe, listing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -205,6 +206,24 @@ class TrainConfig:
                 "--validation: says nothing with --images, of which a part is held out; leave it "
                 "out, or see --held-out-share"
             )
+
+    def check_classes(self, classes: Sequence[str]) -> None:
+        """Refuse classes that there is nothing to tell from.
+
+        Args:
+            classes: Names of all that are to be learnt.
+
+        Raises:
+            InputError: If there is one alone, and no background beside it.
+        """
+        if self.task != "classify" or len(classes) > 1:
+            return
+        flag = f"--shards {self.shards}" if self.images is None else f"--images {self.images}"
+        raise InputError(
+            f"{flag}: received one class ({', '.join(classes)}), expected at least two to "
+            "tell apart; add another one, such as a folder of images of anything else, or train "
+            "--task detect, which tells one class from the background and needs --shards with boxes"
+        )
 
     def order_config(self) -> OrderConfig:
         """Collect what decides the order of the samples.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from pipelines import storage
+from pipelines.errors import InputError
 from pipelines.shards.config import ShardsConfig
 from pipelines.shards.index import read_index
+from pipelines.shards.records import Listing
 from pipelines.shards.run import write_shards
-from pipelines.shards.sources import class_folders
+from pipelines.shards.sources import ListRecords, class_folders
 from pipelines.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -33,7 +36,8 @@ def pack_images(config: TrainConfig, output: str) -> TrainConfig:
         The same with shards, and with some held out to measure on; as it was if it has shards.
 
     Raises:
-        InputError: If there are no images, or other ones than at the first time.
+        InputError: If there are no images, or of one class alone, or other settings than at the
+            first time.
         StorageError: If a store refused, or did not answer.
     """
     if config.images is None:
@@ -47,20 +51,38 @@ def pack_images(config: TrainConfig, output: str) -> TrainConfig:
         held_out=config.held_out_share,
         address=config.address,
     )
-    write_shards(shards)
+    list_records = partial(_list_records, said=config)
+    write_shards(shards, list_records=list_records)
     packed = replace(config, shards=shards.output, images=None)
-    if not _pack_held_out(replace(shards, split=_HELD_OUT)):
+    has_held_out = _pack_held_out(replace(shards, split=_HELD_OUT), list_records)
+    if not has_held_out:
         logger.warning("--images %s: none are held out; nothing is measured", config.images)
         return packed
     held_out = replace(config.held_out, validation=shards.output, validation_split=_HELD_OUT)
     return replace(packed, held_out=held_out)
 
 
-def _pack_held_out(shards: ShardsConfig) -> bool:
+def _list_records(shards: ShardsConfig, *, said: TrainConfig) -> Listing:
+    """List a folder of images; what is wrong with it is told in the words of a training.
+
+    Raises:
+        InputError: If there is nothing to learn from, or nothing to tell apart.
+    """
+    listing = class_folders.list_records(shards, "--images")
+    said.check_classes(listing.classes)
+    if not listing.records:
+        raise InputError(
+            f"--images {said.images}: all of them are held out with --held-out-share "
+            f"{said.held_out_share}; give a smaller one, or more images"
+        )
+    return listing
+
+
+def _pack_held_out(shards: ShardsConfig, list_records: ListRecords) -> bool:
     """Pack the other split; says whether there is one."""
     index = read_index(shards.output)
     is_packed = index is not None and shards.split in index["recipes"]
     if not is_packed and not class_folders.has_held_out(shards):
         return False
-    write_shards(shards)
+    write_shards(shards, list_records=list_records)
     return True

@@ -161,10 +161,11 @@ def plan_job(config: TrainConfig, output: str) -> Job:
         What every worker is told.
 
     Raises:
-        InputError: If shards or checkpoint are missing, or do not fit.
+        InputError: If shards or checkpoint are missing, or do not fit, or have a class alone.
     """
     assert config.shards is not None, "pack_images has not been called"
     shards = open_shard_set(storage.resolve_uri(config.shards), config.split)
+    config.check_classes(shards.classes)
     held_out = _open_held_out(config, shards)
     base = None if config.weights is None else fetch_checkpoint(config.weights)
     if base is not None:

@@ -12,30 +12,34 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from pipelines import storage
 from pipelines.errors import InputError
 from pipelines.shards.config import ShardsConfig
 from pipelines.shards.keys import make_keys
 from pipelines.shards.records import Annotation, Listing, Record
 from pipelines.shards.rejects import AnnotationError, AnnotationReason
 from pipelines.shards.sources.layout import list_images, open_input
+from pipelines.wording import tell_count
 
 _HELD_OUT_SPLIT: Final = "validation"
 
 
-def list_records(config: ShardsConfig) -> Listing:
+def list_records(config: ShardsConfig, flag: str = "--input") -> Listing:
     """List the images of a tree; images in no folder will be rejected as unlabelled.
 
     Args:
         config: Where it is.
+        flag: By which flag the user said so, for messages.
 
     Returns:
         Records with the label of their folder; classes are sorted by name.
 
     Raises:
-        InputError: There is no such tree or split.
+        InputError: There is no such tree or split, or no image of it is in a folder.
     """
-    root = open_input(config.input)
+    root = open_input(config.input, flag)
     images = dict(list_images(root))
+    _refuse_flat(f"{flag} {root}", root, list(images))
     start = _find_start(root, list(images), config.split)
     depth = start.count("/")
     classes = sorted({parts[depth] for name in images if len(parts := name.split("/")) > depth + 1})
@@ -99,6 +103,16 @@ def _is_held_out(name: str, share: float) -> bool:
     """Drawn from the name: more images later move none from one split to the other."""
     drawn = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
     return drawn < share * 2**64
+
+
+def _refuse_flat(place: str, root: str, names: Sequence[str]) -> None:
+    if not any("/" in name for name in names):
+        found = tell_count(len(names), "image") if names else "no image"
+        raise InputError(
+            f"{place}: received {found} and no folder of a class, expected "
+            f"{storage.join_uri(root, 'CLASS/image.jpg')}; put the images of each class into a "
+            "folder of its own, which has the name of the class"
+        )
 
 
 # What the names of a split begin with: its folder if it holds folders, or nothing.

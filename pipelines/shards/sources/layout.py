@@ -11,11 +11,12 @@ from pipelines.images import IMAGE_SUFFIXES
 from pipelines.storage import ObjectInfo
 
 
-def open_input(text: str | None) -> str:
+def open_input(text: str | None, flag: str = "--input") -> str:
     """Resolve the folder of a data set and check that something lies in it.
 
     Args:
         text: What the user wrote.
+        flag: Behind which flag, for the message.
 
     Returns:
         A path or URI.
@@ -25,7 +26,7 @@ def open_input(text: str | None) -> str:
     """
     root = storage.resolve_uri(text or "")
     if next(storage.iter_objects(root), None) is None:
-        raise InputError(f"--input {root}: nothing there; expected the folder of a data set")
+        raise InputError(f"{flag} {root}: nothing there; expected the folder of a data set")
     return root
 
 

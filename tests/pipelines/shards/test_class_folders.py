@@ -69,6 +69,17 @@ def test_an_unknown_split_names_the_folders_that_are_there(tmp_path):
         read_here(tmp_path / "in", "trian")
 
 
+def test_a_flat_folder_of_images_says_which_form_is_expected(tmp_path):
+    write(tmp_path / "in" / "1.jpg", make_jpeg())
+
+    with pytest.raises(InputError) as error:
+        read_here(tmp_path / "in")
+
+    said = str(error.value)
+    assert said.startswith(f"--input {tmp_path}/in: received 1 image and no folder of a class")
+    assert f"expected {tmp_path}/in/CLASS/image.jpg; put the images of each class" in said
+
+
 @pytest.mark.parametrize("made", [True, False])
 def test_a_missing_or_empty_folder_is_refused(made, tmp_path):
     if made:

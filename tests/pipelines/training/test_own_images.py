@@ -13,7 +13,7 @@ from pipelines.errors import InputError
 from pipelines.training import run as run_module
 from pipelines.training.own_images import pack_images
 from pipelines.training.worker import train_worker
-from tests.builders import encode_picture, run_command
+from tests.builders import encode_picture, run_command, write_scenes
 from tests.pipelines.shards.pictures import write
 from tests.pipelines.training.tiny_training import make_train_config
 
@@ -90,6 +90,64 @@ def test_folders_named_train_and_validation_are_what_they_say(tmp_path):
     job = run_module.plan_job(pack_images(config, config.output), config.output)
     assert (job.shards.samples, job.held_out.samples) == (6, 4)
     assert job.config.held_out.validation_split == "validation"
+
+
+def refuse(images, tmp_path, **changes):
+    """What is said to a folder of images, of which nothing is packed then."""
+    config = make_config(images, tmp_path / "out", **changes)
+    with pytest.raises(InputError) as error:
+        pack_images(config, config.output)
+    assert not (tmp_path / "out").exists()
+    return str(error.value)
+
+
+def test_one_class_alone_is_refused_before_anything_is_packed(tmp_path):
+    images = write_images(tmp_path / "in", 3)
+    (images / "red").rename(tmp_path / "red")
+    said = refuse(images, tmp_path)
+    assert said.startswith(f"--images {images}: received one class (green), expected at least two")
+    assert "--task detect" in said
+
+
+def test_shards_of_one_class_are_refused_before_ray_starts(tmp_path, without_ray):
+    shards = write_scenes(tmp_path / "scenes", 4, classes=("red",))
+    ended = run_command(
+        "train", "--shards", shards, "--output", tmp_path / "out", "--task", "classify"
+    )
+    assert ended.code == 2
+    assert ended.refusal().startswith(f"--shards {shards}: received one class (red), expected")
+    assert without_ray == []
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("task", ["detect", "joint"])
+def test_one_class_is_enough_beside_a_background(tmp_path, task):
+    shards = write_scenes(tmp_path / "scenes", 4, classes=("red",))
+    config = make_train_config(shards, tmp_path / "out", task=task)
+    assert run_module.plan_job(config, config.output).background == 1
+
+
+def test_a_flat_folder_of_images_is_told_what_a_folder_of_a_class_is(tmp_path):
+    for number in range(3):
+        write(tmp_path / "in" / f"{number}.jpg", encode_picture(np.zeros((60, 80, 3), np.uint8)))
+    assert refuse(tmp_path / "in", tmp_path) == (
+        f"--images {tmp_path}/in: received 3 images and no folder of a class, expected "
+        f"{tmp_path}/in/CLASS/image.jpg; put the images of each class into a folder of its own, "
+        "which has the name of the class"
+    )
+
+
+def test_an_empty_folder_of_images_is_called_by_its_flag(tmp_path):
+    (tmp_path / "in").mkdir()
+    assert refuse(tmp_path / "in", tmp_path).startswith(f"--images {tmp_path}/in: nothing there")
+    (tmp_path / "in" / "notes.txt").write_text("no image")
+    assert "received no image and no folder of a class" in refuse(tmp_path / "in", tmp_path)
+
+
+def test_images_that_are_all_held_out_are_refused_as_such(tmp_path):
+    images = write_images(tmp_path / "in", 1)
+    said = refuse(images, tmp_path, held_out_share=1 - 1e-9)
+    assert said.startswith(f"--images {images}: all of them are held out")
 
 
 @pytest.mark.parametrize(
