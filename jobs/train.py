@@ -65,6 +65,8 @@ def describe(report: TrainReport) -> str:
     if report.best is not None:
         best = report.best
         lines.append(f"best after step {best['step']:,}: {best['metric']} {best['value']:.4f}")
+    if report.left_out is not None:
+        lines.append(report.left_out.describe())
     return "\n".join(lines)
 
 

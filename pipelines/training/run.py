@@ -19,7 +19,7 @@ from pipelines.lease import Lease
 from pipelines.training.config import TrainConfig
 from pipelines.training.graph import run_workers
 from pipelines.training.job import Job, Moment, Tell
-from pipelines.training.own_images import pack_images
+from pipelines.training.own_images import LeftOut, find_left_out, pack_images
 from pipelines.training.shard_set import ShardSet, open_shard_set
 from pipelines.training.state import Position
 from pipelines.training.worker import RESULT_FILE
@@ -65,6 +65,8 @@ class TrainReport:
     """The state that did best on them; None if nothing was measured."""
     is_new: bool
     """Whether there was anything left to do."""
+    left_out: LeftOut | None
+    """Which of `images` could not be packed; None if all could, or there were shards already."""
 
 
 def train(config: TrainConfig, tell: Tell) -> TrainReport:
@@ -86,8 +88,9 @@ def train(config: TrainConfig, tell: Tell) -> TrainReport:
     """
     started = time.monotonic()
     output = storage.resolve_uri(config.output)
-    config = pack_images(config, output)
-    job = plan_job(config, output)
+    packed = pack_images(config, output)
+    left_out = None if config.images is None else find_left_out(output)
+    job = plan_job(packed, output)
     last: list[Moment] = []
 
     def listen(moment: Moment) -> None:
@@ -114,6 +117,7 @@ def train(config: TrainConfig, tell: Tell) -> TrainReport:
         measured=result["measured"],
         best=result["best"],
         is_new=is_new,
+        left_out=left_out,
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from jobs import train as command
 from pipelines.training.job import Best, Moment
+from pipelines.training.own_images import LeftOut
 from pipelines.training.run import TrainReport
 from pipelines.training.state import Position
 from tests.builders import run_command
@@ -23,7 +24,7 @@ def make_moment(samples, measured=None):
 def make_report(**changes):
     usual = {
         "output": "out", "epochs": 2, "steps": 6, "samples": 20, "damaged": 0, "seconds": 1.0,
-        "loss": None, "measured": None, "best": None, "is_new": False,
+        "loss": None, "measured": None, "best": None, "is_new": False, "left_out": None,
     }  # fmt: skip
     return TrainReport(**usual | changes)
 
@@ -78,6 +79,13 @@ def test_what_to_learn_from_is_asked_for_by_both_flags(flags, received):
 
 def test_a_training_on_images_still_needs_an_output():
     assert "--output" in run_command("train", "--images", "in").refusal()
+
+
+def test_the_report_says_which_images_were_left_out():
+    left_out = LeftOut(reasons={"truncated": 1, "unlabelled": 2}, table="out/rejects.parquet")
+    assert command.describe(make_report(left_out=left_out)).splitlines()[1:] == [
+        "3 images were left out (1 truncated, 2 unlabelled): out/rejects.parquet names them"
+    ]
 
 
 def test_one_step_over_one_sample_is_told_in_the_singular():

@@ -150,6 +150,23 @@ def test_images_that_are_all_held_out_are_refused_as_such(tmp_path):
     assert said.startswith(f"--images {images}: all of them are held out")
 
 
+def test_images_that_were_left_out_are_told_at_once_and_at_the_end(tmp_path, without_ray):
+    images = write_images(tmp_path / "in", 4)
+    damaged = images / "red" / "0.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:-300])
+    command = (
+        "train", "--images", images, "--output", tmp_path / "out", "--epochs", "1",
+        "--held-out-share", "0", "--batch-size", "8", "--decoders", "0",
+    )  # fmt: skip
+    table = tmp_path / "out" / "shards" / "rejects.parquet"
+    told = f"1 image was left out (1 truncated): {table} names it"
+    first, again = run_command(*command), run_command(*command, "--json")
+    assert first.out.splitlines()[-1] == told
+    assert f"WARNING --images {images}: {told}" in first.err
+    assert json.loads(again.out)["left_out"] == {"reasons": {"truncated": 1}, "table": str(table)}
+    assert table.exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
