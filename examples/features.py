@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from overfeat import FeatureExtractor
 
 SIDE = 240
-PER_CLASS = 12
+PER_CLASS = 24
 
 
 def main() -> None:
