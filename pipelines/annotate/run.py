@@ -17,6 +17,7 @@ from pipelines import storage
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.engine import Engine, Machines
 from pipelines.annotate.graph import run_graph
+from pipelines.annotate.leftovers import refuse_unlisted_rows
 from pipelines.annotate.planning import (
     Listing,
     Pending,
@@ -33,7 +34,7 @@ from pipelines.lease import Lease, LeaseLostError
 from pipelines.manifest import Manifest, open_manifest
 from pipelines.progress import Progress
 from pipelines.receipts import RowCounts
-from pipelines.tables import IMAGES, RUN_FILE, slice_number
+from pipelines.tables import RUN_FILE
 from pipelines.update import Changes
 from pipelines.weights import ModelFiles, fetch_model
 
@@ -145,6 +146,8 @@ class _Tally:
 def _drive(driver: _Driver, listing: Listing | None, started: datetime) -> AnnotateReport:
     """Finish the run's newest generation, then the next one if one is asked for."""
     config, output = driver.config, driver.output
+    if listing is not None:
+        refuse_unlisted_rows(output)
     _warn_of_store(output)
     with ExitStack() as stack:
         engine = Engine(config, stack)
@@ -210,8 +213,6 @@ def _open_manifest(driver: _Driver, run: OpenRun, listing: Listing | None) -> Ma
         return found
     if listing is None:
         raise InputError(f"{run.output}: its manifest vanished while it was read; start again")
-    if not run.is_new:
-        _refuse_copy(run.output)
     try:
         return write_first_generation(driver.config, run.output, listing, driver.lease.confirm)
     except InputError:
@@ -222,21 +223,6 @@ def _open_manifest(driver: _Driver, run: OpenRun, listing: Listing | None) -> Ma
                 driver.lease.confirm()
                 storage.delete([storage.join_uri(run.output, RUN_FILE)])
         raise
-
-
-def _refuse_copy(output: str) -> None:
-    """Refuse to fill the folder of a copy with slices: it has a `run.json`, and no manifest.
-
-    Raises:
-        InputError: If it is one.
-    """
-    names = storage.list_names(storage.join_uri(output, IMAGES))
-    strange = sorted(name for name in names if slice_number(name) is None)
-    if strange:
-        raise InputError(
-            f"{output}: images/{strange[0]} is of a copy that overfeat compact has made; go on "
-            "with the run itself and copy it again, or choose another --output"
-        )
 
 
 def _finish(

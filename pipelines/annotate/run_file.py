@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,12 +11,12 @@ from typing import Any
 from overfeat.member import Dtype
 from pipelines import storage
 from pipelines.annotate.config import AnnotateConfig
+from pipelines.annotate.leftovers import refuse_rows_of_others
 from pipelines.annotate.resolve import ResolvedModel
 from pipelines.annotate.settings import row_settings
-from pipelines.errors import InputError, RunMismatchError
+from pipelines.errors import InputError
 from pipelines.fingerprint import Value, compute_fingerprint, refuse_other_settings
-from pipelines.receipts import list_receipts
-from pipelines.tables import IMAGES, RUN_FILE, DamagedTableError, read_notes, slice_name
+from pipelines.tables import RUN_FILE
 from pipelines.versions import describe_versions
 from pipelines.weights import ModelFiles
 
@@ -96,7 +95,7 @@ def create_run(
             their `run.json`.
     """
     run = _assemble(config, output, model, device=device, dtype=dtype, is_new=True)
-    _check_rows_there(run)
+    refuse_rows_of_others(output, run.fingerprint)
     data = json.dumps(_describe_run(config, files, run), indent=2).encode()
     uri, scratch = storage.join_uri(output, RUN_FILE), storage.join_uri(output, ".tmp")
     if storage.create_bytes(uri, data, scratch=scratch):
@@ -137,27 +136,6 @@ def _assemble(
         model=model,
         is_new=is_new,
     )
-
-
-def _check_rows_there(run: OpenRun) -> None:
-    """Look at one receipt, if there is any though there is still no `run.json`.
-
-    Raises:
-        RunMismatchError: If its rows were made with another configuration.
-    """
-    if storage.exists(storage.join_uri(run.output, RUN_FILE)):
-        return
-    for number in sorted(list_receipts(run.output)):
-        uri = storage.join_uri(run.output, IMAGES, slice_name(number))
-        with suppress(DamagedTableError):
-            found = read_notes(uri).get("fingerprint")
-            if found != run.fingerprint:
-                raise RunMismatchError(
-                    f"{run.output}: its {RUN_FILE} is gone, and {uri} was made with other settings "
-                    f"(fingerprint {found}, expected {run.fingerprint}); put the file back, or "
-                    "choose another --output"
-                )
-            return
 
 
 def _read_run(uri: str) -> dict[str, Any]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,23 +13,65 @@ from pipelines import storage
 from pipelines.annotate import run as run_module
 from pipelines.annotate.run import annotate
 from pipelines.compact import CompactConfig, compact
-from pipelines.errors import InputError
+from pipelines.errors import InputError, RunMismatchError
 from pipelines.lease import LEASE_FILE
-from tests.builders import list_all, make_config, write_pictures
+from tests.builders import list_all, make_config, start_run, write_pictures
 
 pytestmark = pytest.mark.usefixtures("plain_engine")
 
 
-def test_the_copy_of_a_run_is_not_filled_with_slices(tmp_path, checkpoint):
+@pytest.mark.parametrize("is_cut_short", [False, True])
+def test_the_copy_of_a_run_is_not_filled_with_slices(tmp_path, checkpoint, is_cut_short):
     write_pictures(str(tmp_path / "in"), 3)
     config = make_config(str(tmp_path), checkpoint)
     annotate(config)
     copy = str(tmp_path / "copy")
     compact(CompactConfig(output=config.output, to=copy))
+    if is_cut_short:
+        # Its `run.json` comes last, and a command without one is a first one.
+        Path(copy, "run.json").unlink()
     before = list_all(copy)
     with pytest.raises(InputError, match=r"images/part-00000\.parquet is of a copy"):
         annotate(make_config(str(tmp_path), checkpoint, output=copy))
     assert list_all(copy) == before
+
+
+@pytest.mark.parametrize("lost", [("manifest",), ("manifest", "run.json")])
+def test_rows_without_a_manifest_are_not_taken_for_those_of_a_new_listing(
+    tmp_path, checkpoint, lost
+):
+    write_pictures(str(tmp_path / "in"), 6)
+    config = make_config(str(tmp_path), checkpoint)
+    annotate(config)
+    for name in lost:
+        Path(config.output, name).rename(tmp_path / name)
+    Path(config.images, "photo-000.jpg").unlink()
+    write_pictures(config.images, 1, start=20)
+    before = list_all(config.output)
+    with pytest.raises(InputError, match=r"slice-000000\.parquet is there, but the manifest"):
+        annotate(config)
+    assert list_all(config.output) == before
+    # What the message says helps.
+    for name in lost:
+        (tmp_path / name).rename(Path(config.output, name))
+    assert annotate(config).images_read == 0
+
+
+def test_a_manifest_without_rows_that_lost_its_run_json_is_not_that_of_another_command(
+    tmp_path, checkpoint
+):
+    write_pictures(str(tmp_path / "in"), 3)
+    write_pictures(str(tmp_path / "other"), 2)
+    config = make_config(str(tmp_path), checkpoint)
+    start_run(config, config.output)
+    asked = replace(config, images=str(tmp_path / "other"))
+    before = list_all(config.output)
+    with pytest.raises(RunMismatchError, match="no row tells with which settings its manifest"):
+        annotate(asked)
+    assert list_all(config.output) == before
+    # What the message says helps.
+    shutil.rmtree(Path(config.output, "manifest"))
+    assert annotate(asked).images == 2
 
 
 @pytest.mark.parametrize("text", ['{"settings": [], "versions": 1}', "[]", '{"versions": {}}'])

@@ -1,0 +1,85 @@
+"""What stands in an output whose `run.json` or manifest is gone, and may a run go on with it?
+
+Rows are of the images that a manifest lists, under the settings that `run.json` tells. Without
+either nobody knows what they are of: they are refused rather than mixed with others.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+
+from pipelines import storage
+from pipelines.errors import InputError, RunMismatchError
+from pipelines.manifest import list_generations
+from pipelines.receipts import list_receipts
+from pipelines.tables import (
+    IMAGES,
+    RUN_FILE,
+    TABLES,
+    DamagedTableError,
+    read_notes,
+    slice_name,
+    slice_number,
+)
+
+_TABLE_SUFFIX: Final = ".parquet"
+
+
+def refuse_unlisted_rows(output: str) -> None:
+    """Refuse an output without a manifest in which tables stand: a copy, or what is left of a run.
+
+    A new listing may cut other slices, so that receipts there would answer for other images.
+
+    Args:
+        output: The run.
+
+    Raises:
+        InputError: If it is one.
+    """
+    if list_generations(output):
+        return
+    for table in reversed(TABLES):
+        names = storage.list_names(storage.join_uri(output, table))
+        tables = sorted(name for name in names if name.endswith(_TABLE_SUFFIX))
+        if not tables:
+            continue
+        if slice_number(tables[0]) is None:
+            raise InputError(
+                f"{output}: {table}/{tables[0]} is of a copy that overfeat compact has made; go on "
+                "with the run itself and copy it again, or choose another --output"
+            )
+        raise InputError(
+            f"{output}: {table}/{tables[0]} is there, but the manifest that tells which images it "
+            "is of is gone; put manifest/ back, or choose another --output"
+        )
+
+
+def refuse_rows_of_others(output: str, fingerprint: str) -> None:
+    """Refuse a run that has lost its `run.json`, unless a receipt tells that it is of the same.
+
+    Args:
+        output: The run.
+        fingerprint: Of the settings of this command.
+
+    Raises:
+        RunMismatchError: If its rows were made with another configuration, or none tells.
+    """
+    if storage.exists(storage.join_uri(output, RUN_FILE)):
+        return
+    for number in sorted(list_receipts(output)):
+        uri = storage.join_uri(output, IMAGES, slice_name(number))
+        with suppress(DamagedTableError):
+            found = read_notes(uri).get("fingerprint")
+            if found != fingerprint:
+                raise RunMismatchError(
+                    f"{output}: its {RUN_FILE} is gone, and {uri} was made with other settings "
+                    f"(fingerprint {found}, expected {fingerprint}); put the file back, or "
+                    "choose another --output"
+                )
+            return
+    if list_generations(output):
+        raise RunMismatchError(
+            f"{output}: its {RUN_FILE} is gone, and no row tells with which settings its manifest "
+            "was made; put the file back, delete manifest/, or choose another --output"
+        )
