@@ -341,6 +341,6 @@ def _explained(uri: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DamagedTableError(f"{uri}: missing; something deleted a part of the run") from None
-    # Of a damaged footer Arrow says OSError.
-    except (pa.ArrowException, OSError) as error:
+    # Of a damaged footer Arrow says OSError; and its words may be no text any more.
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DamagedTableError(f"{uri}: not a table of this program ({error})") from error

@@ -188,7 +188,7 @@ def test_a_table_that_is_missing_is_named(store_root, read):
 
 
 @pytest.mark.parametrize("read", [read_table, read_notes])
-@pytest.mark.parametrize("damage", ["empty", "cut", "footer", "magic"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "footer", "magic", "text"])
 def test_a_table_that_is_damaged_is_named(tmp_path, read, damage):
     data = encode_table(make_boxes(BOX), BOXES_SCHEMA, PROVENANCE)
     footer = int.from_bytes(data[-8:-4], "little")
@@ -197,6 +197,8 @@ def test_a_table_that_is_damaged_is_named(tmp_path, read, damage):
         "cut": data[: len(data) // 2],
         "footer": data[: -8 - footer] + b"\xff" * footer + data[-8:],
         "magic": data[:-4] + b"RAP1",
+        # Names of columns and of notes: a whole footer whose words are no UTF-8.
+        "text": data.replace(b"score", b"sco\xffe").replace(b"fingerprint", b"finger\xffrint"),
     }
     path = tmp_path / "x.parquet"
     path.write_bytes(damaged[damage])
