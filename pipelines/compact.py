@@ -73,6 +73,18 @@ class CompactReport:
     """Files of each table."""
 
 
+def is_copy(name: str) -> bool:
+    """Say whether a table's file is one of a copy.
+
+    Args:
+        name: Without its folder.
+
+    Returns:
+        Whether it is called so.
+    """
+    return _COPY_NAME.fullmatch(name) is not None
+
+
 def compact(config: CompactConfig) -> CompactReport:
     """Copy a finished run's tables as few large files.
 
@@ -142,7 +154,7 @@ def _check_target(output: str, to: str) -> list[str]:
     left: list[str] = []
     for table in TABLES:
         for name in sorted(storage.list_names(storage.join_uri(to, table))):
-            if not _COPY_NAME.fullmatch(name):
+            if not is_copy(name):
                 raise InputError(f"--to {to}: {table}/{name} is there; choose another folder")
             left.append(storage.join_uri(to, table, name))
     return left

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from pipelines import storage
+from pipelines.compact import is_copy
 from pipelines.errors import InputError, RunMismatchError
 from pipelines.manifest import list_generations
 from pipelines.receipts import list_receipts
@@ -42,17 +43,23 @@ def refuse_unlisted_rows(output: str) -> None:
     for table in reversed(TABLES):
         names = storage.list_names(storage.join_uri(output, table))
         tables = sorted(name for name in names if name.endswith(_TABLE_SUFFIX))
-        if not tables:
-            continue
-        if slice_number(tables[0]) is None:
-            raise InputError(
-                f"{output}: {table}/{tables[0]} is of a copy that overfeat compact has made; go on "
-                "with the run itself and copy it again, or choose another --output"
-            )
-        raise InputError(
-            f"{output}: {table}/{tables[0]} is there, but the manifest that tells which images it "
-            "is of is gone; put manifest/ back, or choose another --output"
+        if tables:
+            raise InputError(f"{output}: {table}/{tables[0]} is {_explain(tables[0])}")
+
+
+def _explain(name: str) -> str:
+    """What a table without a manifest is, and what to do."""
+    if slice_number(name) is not None:
+        return (
+            "there, but the manifest that tells which images it is of is gone; put manifest/ back, "
+            "or choose another --output"
         )
+    if is_copy(name):
+        return (
+            "of a copy that overfeat compact has made; go on with the run itself and copy it "
+            "again, or choose another --output"
+        )
+    return "there, and readers would take it for a part of this run; choose another --output"
 
 
 def refuse_rows_of_others(output: str, fingerprint: str) -> None:

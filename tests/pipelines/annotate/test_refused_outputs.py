@@ -15,6 +15,7 @@ from pipelines.annotate.run import annotate
 from pipelines.compact import CompactConfig, compact
 from pipelines.errors import InputError, RunMismatchError
 from pipelines.lease import LEASE_FILE
+from pipelines.tables import TABLES
 from tests.builders import list_all, make_config, start_run, write_pictures
 
 pytestmark = pytest.mark.usefixtures("plain_engine")
@@ -34,6 +35,19 @@ def test_the_copy_of_a_run_is_not_filled_with_slices(tmp_path, checkpoint, is_cu
     with pytest.raises(InputError, match=r"images/part-00000\.parquet is of a copy"):
         annotate(make_config(str(tmp_path), checkpoint, output=copy))
     assert list_all(copy) == before
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_tables_of_something_else_get_no_slices_beside_them(tmp_path, checkpoint, table):
+    write_pictures(str(tmp_path / "in"), 1)
+    config = make_config(str(tmp_path), checkpoint)
+    Path(config.output, table).mkdir(parents=True)
+    Path(config.output, table, "mine.parquet").touch()
+    Path(config.output, table, "notes.txt").touch()
+    with pytest.raises(InputError, match=rf"{table}/mine\.parquet is there, and readers"):
+        annotate(config)
+    Path(config.output, table, "mine.parquet").unlink()
+    assert annotate(config).images == 1
 
 
 @pytest.mark.parametrize("lost", [("manifest",), ("manifest", "run.json")])
