@@ -299,6 +299,24 @@ def test_rows_that_come_while_a_slice_is_done_are_not_kept(tmp_path, checkpoint)
     assert finish_without_ray(config, stages)[0]["images_read"] == 3
 
 
+def test_a_receipt_that_comes_while_a_slice_is_done_is_not_kept(tmp_path, checkpoint):
+    """Without another table nothing but its own name tells that it is another one."""
+    root = str(tmp_path)
+    config = replace(start(root, checkpoint), tasks=("classify",))
+    stages = annotate_without_ray(config, config.output)
+    old = storage.read_bytes(uri_of(config, "images"))
+    for number in (1, 2):
+        change(root, number)
+        look_again(config, config.output)
+        if number == 1:
+            finish_without_ray(config, stages)
+    table = detect(config, stages)
+    storage.write_bytes(uri_of(config, "images"), old)
+    with pytest.raises(RowsChangedError, match="something else was put there since the slice"):
+        write_slice(table, stages)
+    assert finish_without_ray(config, stages)[0]["images_read"] == 3
+
+
 def test_the_number_of_attempts_is_not_noted_for_a_driver_that_was_relieved(tmp_path):
     put_holder(str(tmp_path))
     before = list_all(str(tmp_path))
