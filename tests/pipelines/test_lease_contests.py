@@ -102,6 +102,25 @@ def test_of_two_that_take_over_at_once_the_earlier_one_gives_way(tmp_path, monke
     assert read_holder(uri_of(output)).id == "f00d"
 
 
+@pytest.mark.parametrize("store", ["local", pytest.param("moto", marks=pytest.mark.s3)])
+def test_who_was_paused_before_its_take_over_takes_nothing_from_who_came_first(
+    request, tmp_path, monkeypatch, store
+):
+    root = str(tmp_path) if store == "local" else f"s3://{request.getfixturevalue('moto_bucket')}/o"
+    write_bytes = storage.write_bytes
+    write_bytes(uri_of(root), b"garbage")
+
+    def sleep_then_write(*args, **options):
+        write_bytes(uri_of(root), OTHERS)
+        write_bytes(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "write_bytes", sleep_then_write)
+        with pytest.raises(LeaseHeldError, match="driver f00d on elsewhere"):
+            enter(root, PATIENT)
+    assert read_holder(uri_of(root)).id == "f00d"
+
+
 def test_a_run_that_is_given_back_in_the_moment_of_the_take_over_is_created_anew(
     tmp_path, monkeypatch
 ):

@@ -261,18 +261,26 @@ def test_rows_that_came_late_are_found_out_by_the_next_command(
     assert_same_rows(config.output, fresh)
 
 
-def test_rows_that_came_late_are_not_kept_by_an_update(tmp_path, checkpoint, caplog):
-    """They stand there when the next generation is written, in the place of newer ones."""
+@pytest.mark.parametrize("late", [("boxes",), ("boxes", "images")])
+@pytest.mark.parametrize("age", [0, 1])
+def test_rows_that_came_late_are_not_kept_by_an_update(tmp_path, checkpoint, caplog, age, late):
+    """They stand there when the next generation is written, in the place of newer ones.
+
+    Those of an update kept rows of the receipt before it; with their own receipt they are whole.
+    """
     root = str(tmp_path)
     config = start(root, checkpoint)
     stages = annotate_without_ray(config, config.output)
-    old = contents(config)
-    change(root, 1)
-    look_again(config, config.output)
-    finish_without_ray(config, stages)
+    old = [contents(config)]
+    for seed in (101, 201):
+        storage.write_bytes(f"{config.images}/photo-001.jpg", encode_picture(make_picture(seed)))
+        look_again(config, config.output)
+        finish_without_ray(config, stages)
+        old.append(contents(config))
     change(root, 2)
     look_again(config, config.output)
-    storage.write_bytes(uri_of(config, "boxes"), old["boxes"])
+    for table in late:
+        storage.write_bytes(uri_of(config, table), old[age][table])
     (summary,) = finish_without_ray(config, stages)
     assert summary["images_read"] == 3
     assert "all 3 images are done again" in caplog.text

@@ -256,7 +256,9 @@ def test_an_update_that_ended_between_any_two_objects_is_finished_by_the_next_ru
     assert len(done) == (failing + after) // 4
 
     summaries = finish_without_ray(config, stages)
-    assert {row["slice"] for row in summaries} == {0, 1} - done
+    # What is kept is not read, though its tables may be ahead of their receipt.
+    reads = {row["slice"]: row["images_read"] for row in summaries}
+    assert reads == {number: reads for number, reads in {0: 1, 1: 0}.items() if number not in done}
     assert_same_rows(config.output, undisturbed)
 
 
