@@ -6,6 +6,7 @@ either nobody knows what they are of: they are refused rather than mixed with ot
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Final
 
@@ -23,6 +24,8 @@ from pipelines.tables import (
     slice_name,
     slice_number,
 )
+
+logger = logging.getLogger(__name__)
 
 _TABLE_SUFFIX: Final = ".parquet"
 
@@ -43,7 +46,8 @@ def refuse_unlisted_rows(output: str) -> None:
     for table in reversed(TABLES):
         names = storage.list_names(storage.join_uri(output, table))
         tables = sorted(name for name in names if name.endswith(_TABLE_SUFFIX))
-        if tables:
+        # Another driver may write a manifest and rows meanwhile: always the manifest first.
+        if tables and not list_generations(output):
             raise InputError(f"{output}: {table}/{tables[0]} is {_explain(tables[0])}")
 
 
@@ -72,9 +76,11 @@ def refuse_rows_of_others(output: str, fingerprint: str) -> None:
     Raises:
         RunMismatchError: If its rows were made with another configuration, or none tells.
     """
+    # In the order in which another driver would not write them: what is missing here is gone.
+    numbers, generations = sorted(list_receipts(output)), list_generations(output)
     if storage.exists(storage.join_uri(output, RUN_FILE)):
         return
-    for number in sorted(list_receipts(output)):
+    for number in numbers:
         uri = storage.join_uri(output, IMAGES, slice_name(number))
         with suppress(DamagedTableError):
             found = read_notes(uri).get("fingerprint")
@@ -84,8 +90,14 @@ def refuse_rows_of_others(output: str, fingerprint: str) -> None:
                     f"(fingerprint {found}, expected {fingerprint}); put the file back, or "
                     "choose another --output"
                 )
+            logger.warning(
+                "%s: its %s is gone; %s is of the same settings, so it is written again",
+                output,
+                RUN_FILE,
+                uri,
+            )
             return
-    if list_generations(output):
+    if generations:
         raise RunMismatchError(
             f"{output}: its {RUN_FILE} is gone, and no row tells with which settings its manifest "
             "was made; put the file back, delete manifest/, or choose another --output"

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from pipelines import storage
+from pipelines.annotate import leftovers
 from pipelines.annotate import run as run_module
 from pipelines.annotate.run import annotate
 from pipelines.compact import CompactConfig, compact
 from pipelines.errors import InputError, RunMismatchError
 from pipelines.lease import LEASE_FILE
+from pipelines.manifest import list_generations
 from pipelines.tables import TABLES
 from tests.builders import list_all, make_config, start_run, write_pictures
 
@@ -86,6 +88,29 @@ def test_a_manifest_without_rows_that_lost_its_run_json_is_not_that_of_another_c
     # What the message says helps.
     shutil.rmtree(Path(config.output, "manifest"))
     assert annotate(asked).images == 2
+
+
+def test_what_another_driver_writes_meanwhile_is_not_left_over(tmp_path, checkpoint, monkeypatch):
+    write_pictures(str(tmp_path / "in"), 3)
+    config = make_config(str(tmp_path), checkpoint)
+    annotate(config)
+    manifest, run_file = Path(config.output, "manifest"), Path(config.output, "run.json")
+    moved = [path.rename(tmp_path / path.name) for path in (manifest, run_file)]
+    looks = []
+
+    def look_and_write(output):
+        """The other driver is quick: after a look, all is there."""
+        found = list_generations(output)
+        if not looks:
+            looks.append([path.rename(Path(output, path.name)) for path in moved])
+        return found
+
+    monkeypatch.setattr(leftovers, "list_generations", look_and_write)
+    leftovers.refuse_unlisted_rows(config.output)
+    assert looks
+    moved, looks = [run_file.rename(moved[1])], []
+    leftovers.refuse_rows_of_others(config.output, "another")
+    assert looks
 
 
 @pytest.mark.parametrize("text", ['{"settings": [], "versions": 1}', "[]", '{"versions": {}}'])
