@@ -56,7 +56,8 @@ class LocalStore:
             try:
                 with os.scandir(local_path(uri)) as entries:
                     return {entry.name for entry in entries if entry.is_file()}
-            except FileNotFoundError:
+            # A file of that name is no folder, as an object is none in a bucket.
+            except (FileNotFoundError, NotADirectoryError):
                 return set()
 
     def read_objects(

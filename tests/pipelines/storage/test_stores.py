@@ -80,6 +80,7 @@ def test_names_are_of_one_level(store_root):
     assert storage.list_names(storage.join_uri(store_root, "folder")) == {"a", "b"}
     assert storage.list_names(storage.join_uri(store_root, "folder/")) == {"a", "b"}
     assert storage.list_names(storage.join_uri(store_root, "absent")) == set()
+    assert storage.list_names(storage.join_uri(store_root, "folder", "a")) == set()
 
 
 @pytest.mark.parametrize("end", ["", "/"])
