@@ -32,6 +32,8 @@ _GROUP_BYTES: Final = 128 * 2**20
 """Uncompressed, in a row group (assumed: what a reader can hold several of); features reach it."""
 ROWS_NOTE: Final = "rows"
 """Entry of a file's metadata: a digest of its rows, as they stand in it."""
+_FILE_NOTE: Final = "file"
+"""Another one: a digest of the file, in which the one of the rows, reversed, stands for it."""
 _DIGEST_BYTES: Final = 16
 _ARROW_NOTE: Final = "ARROW:schema"
 RUN_FILE: Final = "run.json"
@@ -201,8 +203,13 @@ def encode_table(table: pa.Table, schema: pa.Schema, provenance: Provenance, **n
     ) as writer:
         writer.write_table(exact, row_group_size=max(1, math.ceil(len(exact) / groups)))
         with sink.getbuffer() as written:
-            digest = hashlib.blake2b(written, digest_size=_DIGEST_BYTES).hexdigest()
-        writer.add_key_value_metadata({ROWS_NOTE: digest})
+            digest, start = hashlib.blake2b(written, digest_size=_DIGEST_BYTES), len(written)
+        rows = digest.hexdigest()
+        writer.add_key_value_metadata({ROWS_NOTE: rows, _FILE_NOTE: rows[::-1]})
+    with sink.getbuffer() as whole:
+        footer = bytes(whole[start:])
+        digest.update(footer)
+        whole[start:] = footer.replace(rows[::-1].encode(), digest.hexdigest().encode())
     return sink.getvalue()
 
 
@@ -286,20 +293,23 @@ def read_notes(uri: str) -> Mapping[str, str]:
 
 
 def check_rows(uri: str, data: bytes) -> None:
-    """Make sure that the rows of a table file are those that were written: one flipped bit is seen.
+    """Make sure that a table file is the one that was written: one flipped bit is seen.
 
     Args:
         uri: Where it is from.
         data: The file.
 
     Raises:
-        DamagedTableError: If they are not.
+        DamagedTableError: If it is not.
     """
-    footer = int.from_bytes(data[-8:-4], "little") + 8
-    with memoryview(data)[:-footer] as written:
-        digest = hashlib.blake2b(written, digest_size=_DIGEST_BYTES).hexdigest()
-    if decode_notes(uri, data).get(ROWS_NOTE) != digest:
-        raise DamagedTableError(f"{uri}: has other rows than were written; something damaged it")
+    notes = decode_notes(uri, data)
+    start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    with memoryview(data)[:start] as written:
+        digest = hashlib.blake2b(written, digest_size=_DIGEST_BYTES)
+    rows, file = digest.hexdigest(), notes.get(_FILE_NOTE, "")
+    digest.update(data[start:].replace(file.encode(), rows[::-1].encode()))
+    if (notes.get(ROWS_NOTE), file) != (rows, digest.hexdigest()):
+        raise DamagedTableError(f"{uri}: is not as it was written; something damaged it")
 
 
 def decode_notes(uri: str, data: bytes) -> Mapping[str, str]:

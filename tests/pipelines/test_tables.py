@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from pipelines.tables import (
     TABLES,
     UPDATE_SCHEMA,
     Provenance,
+    check_rows,
     decode_notes,
     encode_table,
     features_schema,
@@ -155,7 +157,7 @@ def test_the_metadata_say_where_a_file_belongs(store_root):
     uri = storage.join_uri(store_root, "x.parquet")
     storage.write_bytes(uri, encode_table(make_boxes(), BOXES_SCHEMA, PROVENANCE, counts="{}"))
     notes = dict(read_notes(uri))
-    assert len(notes.pop("rows")) == 32
+    assert (len(notes.pop("rows")), len(notes.pop("file"))) == (32, 32)
     assert notes == {
         "schema_version": "1", "fingerprint": "0123456789abcdef", "generation": "7", "counts": "{}",
     }  # fmt: skip
@@ -204,6 +206,17 @@ def test_a_table_that_is_damaged_is_named(tmp_path, read, damage):
     path.write_bytes(damaged[damage])
     with pytest.raises(StorageError, match=r"x\.parquet: not a table of this program"):
         read(str(path))
+
+
+def test_one_flipped_bit_anywhere_in_a_table_is_seen():
+    data = encode_table(make_boxes(BOX), BOXES_SCHEMA, PROVENANCE)
+    check_rows("x", data)
+    bits = random.Random(0)
+    for place in range(len(data)):
+        damaged = bytearray(data)
+        damaged[place] ^= 1 << bits.randrange(8)
+        with pytest.raises(StorageError, match=r"^x: "):
+            check_rows("x", bytes(damaged))
 
 
 def test_a_table_whose_rows_are_damaged_is_named(tmp_path):

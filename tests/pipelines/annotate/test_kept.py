@@ -304,7 +304,7 @@ def test_a_touched_slice_with_a_flipped_bit_behind_a_whole_footer_is_done_again(
     path.write_bytes(data)
     assert read_notes(str(path))
     assert finish_without_ray(config, stages)[0]["images_read"] == 4
-    assert "has other rows than were written" in caplog.text
+    assert "is not as it was written" in caplog.text
     fresh = str(tmp_path / "fresh")
     annotate_without_ray(config, fresh)
     assert_same_rows(config.output, fresh)
