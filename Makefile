@@ -20,7 +20,7 @@ bench: .venv/ready
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.examples
 
-# An hour of faults; the results stand in docs/reliability.md.
+# Two hours of faults; the results stand in docs/reliability.md.
 torture: .venv/ready
 	$(BIN)/python -m tests.torture --write docs/reliability.md
 

@@ -28,6 +28,7 @@ from pipelines.tables import (
     RUN_FILE,
     TABLE_OF_TASK,
     TABLES,
+    check_rows,
     choose_dictionaries,
     decode_table,
     slice_name,
@@ -41,7 +42,7 @@ _READ_FILES: Final = 64
 """Slices read at once (assumed: hides an object store's latency)."""
 _READ_BYTES: Final = 64 * 2**20
 """Where a table's slices are larger than a part of this, fewer are read at once."""
-_NOTES_OF_A_SLICE: Final = frozenset({b"counts", b"tables", b"kept", b"listed", b"rows"})
+_NOTES_OF_A_SLICE: Final = frozenset({b"counts", b"tables", b"kept", b"listed", b"rows", b"file"})
 _COPY_NAME: Final = re.compile(r"part-\d{5,}\.parquet")
 
 
@@ -202,6 +203,7 @@ def _read_slices(
         for info, answer in zip(batch, storage.read_objects(batch), strict=True):
             if isinstance(answer, ImageError):
                 raise StorageError(f"{info.uri}: the table cannot be read: {answer}")
+            check_rows(info.uri, answer.data)
             yield decode_table(info.uri, answer.data), len(answer.data)
             progress.advance(1)
 

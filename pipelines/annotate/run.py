@@ -199,7 +199,8 @@ def _look_again(
 
 
 def _warn_of_store(output: str) -> None:
-    if not storage.supports_create_if_absent(output, scratch=storage.join_uri(output, ".tmp")):
+    scratch = storage.join_uri(output, ".tmp")
+    if not storage.supports_create_if_absent(scratch, scratch=scratch):
         logger.warning(
             "%s: this store cannot create an object only if it is absent, so that two drivers that "
             "start within a moment of each other may both work; the rows stay right even so",

@@ -115,7 +115,7 @@ _CLASSES = {
 
 _ERRNOS = {
     **dict.fromkeys((errno.ENOENT, errno.ENAMETOOLONG, errno.ELOOP), Fault.MISSING),
-    **dict.fromkeys((errno.ENOTDIR, errno.EEXIST), Fault.NO_FOLDER),
+    errno.ENOTDIR: Fault.NO_FOLDER,
     **dict.fromkeys((errno.EACCES, errno.EPERM), Fault.DENIED),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), Fault.DISK_FULL),
     errno.EROFS: Fault.READ_ONLY,

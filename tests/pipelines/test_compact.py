@@ -19,7 +19,7 @@ from pipelines import storage
 from pipelines.compact import CompactConfig, compact
 from pipelines.errors import InputError, StorageError
 from pipelines.storage import ObjectInfo
-from pipelines.tables import BOXES, FEATURES, GUESSES, IMAGES, slice_name
+from pipelines.tables import BOXES, FEATURES, GUESSES, IMAGES, read_notes, read_table, slice_name
 from tests.builders import list_all, read_rows
 from tests.pipelines.manifest.written import write_later
 from tests.pipelines.whole_run import SCHEMAS, write_slice_table, write_whole_run
@@ -349,6 +349,17 @@ def test_a_table_of_which_a_slice_is_missing_is_told(run, tmp_path):
 def test_a_damaged_table_is_told(run, tmp_path):
     Path(run, "boxes", slice_name(3)).write_bytes(b"PAR1")
     with pytest.raises(StorageError, match=r"boxes/slice-000003\.parquet: not a table"):
+        copy_run(run, tmp_path / "copy")
+    assert not (tmp_path / "copy" / "run.json").exists()
+
+
+def test_a_flipped_bit_is_not_copied(run, tmp_path):
+    path = Path(run, "boxes", slice_name(3))
+    data = path.read_bytes()
+    place = data.index(read_notes(str(path))["fingerprint"].encode())
+    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    read_table(str(path))
+    with pytest.raises(StorageError, match=r"slice-000003\.parquet: is not as it was written"):
         copy_run(run, tmp_path / "copy")
     assert not (tmp_path / "copy" / "run.json").exists()
 

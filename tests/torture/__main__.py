@@ -1,4 +1,4 @@
-"""What does annotation hold against everything at once? `python -m tests.torture`, an hour.
+"""What does annotation hold against everything at once? `python -m tests.torture`, two hours.
 
 Each part has a process of its own and kills only what it started. The exit code is 1 if any failed;
 what failed is shown with the seed that shows it again.

@@ -82,7 +82,6 @@ FAILURES = [
     (OSError(errno.EROFS, "ro"), StorageError, ImageReason.UNAVAILABLE, "read-only"),
     (PermissionError(errno.EACCES, "no"), StorageError, ImageReason.ACCESS_DENIED, "denied"),
     (NotADirectoryError(errno.ENOTDIR, "no"), InputError, ImageReason.NOT_FOUND, "is no folder"),
-    (FileExistsError(errno.EEXIST, "no"), InputError, ImageReason.NOT_FOUND, "is no folder"),
     (OSError(errno.EIO, "I/O error"), StorageError, ImageReason.UNAVAILABLE, "I/O error"),
 ]
 """Error, what it becomes, its reason in an image's row (None: it is no row but fails the job)."""
