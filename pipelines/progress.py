@@ -107,9 +107,9 @@ class Progress:
         return ", ".join([*parts, note] if note else parts)
 
     def _rate(self) -> float:
-        """Units a second; of a long count without the time that the start took."""
+        """Units a second; until the end of a long count without the time that the start took."""
         time_from, done_from = self.started, self.before
-        if self._counts > _STEADY:
+        if self._counts > _STEADY and self.done < self.total:
             time_from, done_from = self._first
         seconds = time.monotonic() - time_from
         return (self.done - done_from) / seconds if seconds > 0 else 0.0

@@ -106,6 +106,9 @@ def test_the_time_that_the_start_took_does_not_count_for_long(clock):
             clock.now += 10
             bar.advance(100)
         assert bar.line() == "500/1,000 images, 10.0 images/s, 0:00:50 left"
+        clock.now += 70
+        bar.advance(500)
+        assert bar.line() == "1,000/1,000 images, 5.0 images/s, 0:00:00 left"
 
 
 def test_nothing_to_do_is_waited_for_by_nobody(clock):
