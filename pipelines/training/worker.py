@@ -180,10 +180,7 @@ class _Run:
         """
         damaged, useful = self._add_up(step.damaged, len(step.examples))
         if not useful:
-            raise PipelineError(
-                f"train: none of the {step.n_global} samples of step {position.steps} could be "
-                f"used; look at the warnings above, and at {self._job.shards.folder}"
-            )
+            return self._pass_over(step, position, damaged)
         turn = Turn(
             steps=position.steps, epoch=position.epoch + (step.step + 1) / self._steps_per_epoch
         )
@@ -203,6 +200,23 @@ class _Run:
             self._tell_if_due(position, parts, turn)
         # Waiting for samples counts for the next step's speed; measuring and saving do not.
         self._began = time.monotonic()
+        return position
+
+    def _pass_over(self, step: StepExamples[Example], position: Position, damaged: int) -> Position:
+        """Leave out what is left of an epoch: it may be one sample, which stops nothing if damaged.
+
+        Raises:
+            PipelineError: If it is a whole batch, or all there is.
+        """
+        if step.n_global == self._job.config.recipe.batch_size or self._steps_per_epoch == 1:
+            raise PipelineError(
+                f"train: none of the {step.n_global} samples of step {position.steps} could be "
+                f"used; look at the warnings above, and at {self._job.shards.folder}"
+            )
+        position = position.advance(
+            samples=step.n_global, damaged=damaged, steps_per_epoch=self._steps_per_epoch
+        )
+        self._milestones.pass_by(position, {}, step)
         return position
 
     def _is_logged(self, position: Position) -> bool:
