@@ -138,10 +138,12 @@ class Milestones:
         self.journal.write(position.steps)
         state = TrainingState(position=position, tensors=self._learner.capture(), facts=facts)
         save_state(self._job.output, state)
-        self._prune()
+        self._prune(position.steps)
 
-    def _prune(self) -> None:
-        kept = set(sorted(list_states(self._job.output))[-self._job.config.keep :])
+    def _prune(self, newest: int) -> None:
+        # Later ones were found damaged when this training went on: each would push a whole one out.
+        states = sorted(step for step in list_states(self._job.output) if step <= newest)
+        kept = set(states[-self._job.config.keep :])
         if self.best is not None:
             kept.add(self.best.step)
         self._tell_best()

@@ -253,7 +253,7 @@ def test_a_resumed_training_decides_alike_which_state_is_best(
         left[0] -= 1
         if not left[0]:
             with monkeypatch.context() as patch:
-                patch.setattr(Milestones, "_prune", lambda self: None)
+                patch.setattr(Milestones, "_prune", lambda self, newest: None)
                 save(self, *args) if calls else None
             raise KilledError
         save(self, *args)

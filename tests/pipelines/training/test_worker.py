@@ -109,6 +109,23 @@ def test_only_the_last_states_stay(scenes, tmp_path):
     assert list_states(str(tmp_path)) == {6}
 
 
+def test_a_damaged_state_pushes_no_later_one_out(scenes, tmp_path, monkeypatch):
+    """Saved more often than before, states come between the damaged one and that before it."""
+    train_here(make_train_config(scenes, tmp_path))
+    (tmp_path / "checkpoints" / "step-0000000006.json").write_text("{")
+    take_step = Learner.take_step
+
+    def take_or_die(self, batch, turn):
+        if turn.steps == 5:
+            raise KeyboardInterrupt
+        return take_step(self, batch, turn)
+
+    monkeypatch.setattr(Learner, "take_step", take_or_die)
+    with pytest.raises(KeyboardInterrupt):
+        train_here(make_train_config(scenes, tmp_path, keep=1, checkpoint_steps=1))
+    assert list_states(str(tmp_path)) == {5}
+
+
 def test_a_loss_that_is_no_number_stops_with_the_last_good_state(scenes, tmp_path):
     train_here(make_train_config(scenes, tmp_path, recipe={"epochs": 1}))
     wild = {"epochs": 3, "learning_rate": 1e30, "clip_norm": None, "warm_up": 0.0}
