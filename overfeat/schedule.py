@@ -7,7 +7,7 @@ has the rates of one that ran through.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -38,16 +38,17 @@ class StepSchedule:
         """Compute the learning rate.
 
         Args:
-            epoch: Epochs done, parts of one too, at least 0.
+            epoch: Epochs done, parts of one too, at least 0: count the step that is about to be
+                taken as done.
 
         Returns:
-            The rate; at a drop's own epoch it has dropped.
+            The rate; the step that ends a drop's own epoch is the last one before the drop.
 
         Raises:
             ValueError: If the epoch is no number from 0 on.
         """
         _check("epoch", epoch, "at least 0", is_inside=epoch >= 0)
-        return self.rate * self.factor ** bisect_right(self.drop_epochs, epoch)
+        return self.rate * self.factor ** bisect_left(self.drop_epochs, epoch)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

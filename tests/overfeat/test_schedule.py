@@ -14,15 +14,15 @@ NAN, INF = math.nan, math.inf
 
 def test_the_papers_rates_are_halved_after_30_50_60_70_and_80_epochs():
     schedule = StepSchedule()
-    worked = {0.05: (0.0, 29.99), 0.025: (30.0, 49.99), 0.0125: (50.0, 59.99)}
-    worked |= {0.00625: (60.0, 69.99), 0.003125: (70.0, 79.99), 0.0015625: (80.0, 1e3)}
+    worked = {0.05: (0.01, 30.0), 0.025: (30.01, 50.0), 0.0125: (50.01, 60.0)}
+    worked |= {0.00625: (60.01, 70.0), 0.003125: (70.01, 80.0), 0.0015625: (80.01, 1e3)}
     for rate, epochs in worked.items():
         assert [schedule.rate_at(epoch) for epoch in epochs] == pytest.approx([rate, rate])
 
 
 def test_the_rate_drops_within_an_epoch_too():
     schedule = StepSchedule(rate=1.0, factor=0.1, drop_epochs=(0.5, 2.25))
-    epochs = (0.0, 0.499, 0.5, 2.2499, 2.25)
+    epochs = (0.0, 0.5, 0.501, 2.25, 2.2501)
     rates = [schedule.rate_at(epoch) for epoch in epochs]
     assert rates == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
