@@ -20,6 +20,11 @@ IGNORED = -1
 """Label of a window that takes no part in the classifier's loss."""
 
 
+_MOST_DOUBTFUL: Final = 0.5
+"""Part of a window that objects of no known class may cover in the background: COCO's evaluation
+forgives a detection of which so much lies in a crowd."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TargetConfig:
     """Which windows are examples of an object, and which of the background."""
@@ -83,7 +88,8 @@ def assign_targets(
     Args:
         windows: Windows, all of one side, in canvas pixels.
         boxes_xyxy: The image's objects, in canvas pixels.
-        labels: Class of each object, 0 or more.
+        labels: Class of each object, 0 or more; or `IGNORED` of what is no example of anything,
+            such as a crowd, on which no window is background either, however large it is.
         background: Label of the background class; None if nothing is background, as where boxes
             alone are trained: what is no example of an object is then ignored.
         config: The limits.
@@ -105,7 +111,8 @@ def assign_targets(
     nearest = np.where(near, shift, np.inf).argmin(axis=1)
     rows = np.arange(len(windows))
     is_object = fits[rows, nearest]
-    found = np.where(near.any(axis=1), IGNORED, elsewhere)
+    in_doubt = near.any(axis=1) | _is_covered(windows, boxes_xyxy[labels == IGNORED])
+    found = np.where(in_doubt, IGNORED, elsewhere)
     assigned = np.where(is_object, labels[nearest], found).astype(np.int64)
     edges = encode_edges(boxes_xyxy[nearest], windows) * is_object[:, None]
     return WindowTargets(labels=assigned, edges=edges.astype(np.float32))
@@ -144,6 +151,11 @@ def decode_edges(
     first, second = edges[..., 1::-1] * side + origin, edges[..., :1:-1] * side + origin
     low, high = np.minimum(first, second), np.maximum(first, second)
     return np.concatenate([low, high], axis=-1).astype(np.float32)
+
+
+def _is_covered(windows: np.ndarray, boxes_xyxy: np.ndarray) -> np.ndarray:
+    shared = intersection_areas(windows[:, None], boxes_xyxy[None]) / box_areas(windows)[:, None]
+    return np.asarray((shared >= _MOST_DOUBTFUL).any(axis=1))
 
 
 def _relate(

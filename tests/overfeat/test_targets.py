@@ -104,6 +104,21 @@ def test_what_does_not_quite_fit_is_ignored_and_what_is_far_off_is_background(bo
     assert targets.edges.any() == (label == 3)
 
 
+@pytest.mark.parametrize(
+    ("box", "label"),
+    [
+        ((-300, -300, 400, 400), IGNORED),  # seven windows wide and high
+        ((-300, 49, 400, 400), IGNORED),  # over 0.51 of the window
+        ((-300, 51, 400, 400), BACKGROUND),  # over 0.49 of it
+    ],
+)
+def test_a_window_inside_a_crowd_is_no_background_however_large_the_crowd(box, label):
+    assert assign(WINDOW, (IGNORED, box)).labels.tolist() == [label]
+    assert assign(WINDOW, (3, box)).labels.tolist() == [BACKGROUND]
+    # An object in front of it stays one.
+    assert assign(WINDOW, (3, (20, 30, 80, 70)), (IGNORED, box)).labels.tolist() == [3]
+
+
 def test_without_objects_every_window_is_background():
     windows = make_boxes((0, 0, 100, 100), (50, 50, 150, 150))
     targets = assign_targets(
