@@ -7,7 +7,8 @@ outputs by itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,20 @@ def attach_batch_norm(network: OverFeat) -> None:
         norms[name] = norm
         conv.register_forward_hook(lambda _conv, _inputs, output, norm=norm: norm(output))
     network.add_module(_PREFIX, norms)
+
+
+@contextmanager
+def keep_statistics(network: OverFeat) -> Iterator[None]:
+    """Let what the normalisation knows of images be the same after the body as before it.
+
+    Args:
+        network: One that `attach_batch_norm` changed, or a plain one.
+    """
+    norms = network.get_submodule(_PREFIX) if hasattr(network, _PREFIX) else nn.Module()
+    before = [(buffer, buffer.clone()) for buffer in norms.buffers()]
+    yield
+    for buffer, value in before:
+        buffer.copy_(value)
 
 
 def fold_batch_norm(tensors: Mapping[str, Tensor], *, eps: float = 1e-5) -> dict[str, Tensor]:

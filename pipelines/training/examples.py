@@ -62,6 +62,8 @@ class Batch:
     """One per example."""
     lower: LowerBatch | None = None
     """What the windows are told; None for a network without context."""
+    is_blank: bool = False
+    """Whether it shows no image, and stands for a worker that has none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,6 +175,7 @@ def make_blank(side: int, cells: int, *, context: bool) -> Batch:
         edges=torch.zeros(1, windows, 4),
         seeds=(0,),
         lower=join_lower_scales([make_blank_lower_scale(side, cells)]) if context else None,
+        is_blank=True,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +19,7 @@ from overfeat.losses import (
     weigh_loss,
 )
 from overfeat.network import OverFeat, WindowValues
-from pipelines.training.batch_norm import attach_batch_norm, fold_batch_norm
+from pipelines.training.batch_norm import attach_batch_norm, fold_batch_norm, keep_statistics
 from pipelines.training.context import TwoScales
 from pipelines.training.examples import Batch
 from pipelines.training.recipe import Recipe
@@ -103,6 +104,14 @@ class Learner:
         """
         # Masks are drawn anew, so that no generator has to be kept.
         torch.manual_seed((self._seed * 1_000_003 + turn.steps * 4_099 + self._rank) % _STEP_SEEDS)
+        # The first worker's statistics of images are saved, and its streams are the first to end.
+        with keep_statistics(self.network) if batch.is_blank else nullcontext():
+            loss = self._learn(batch, turn)
+        self._update_average(turn.steps)
+        return self._share(loss)
+
+    def _learn(self, batch: Batch, turn: Turn) -> Loss:
+        """This worker's share of the loss, whose gradient all follow."""
         sums = self._measure(batch)
         counts = sums.counts.clone()
         self._add_up(counts)
@@ -115,8 +124,7 @@ class Learner:
         if self.recipe.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
         self._optimizer.step()
-        self._update_average(turn.steps)
-        return self._share(loss)
+        return loss
 
     def rate_at(self, turn: Turn) -> float:
         """Look up the learning rate.
