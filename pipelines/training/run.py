@@ -35,10 +35,10 @@ _NO_SETTINGS: Final = frozenset(
     {
         "shards", "images", "held_out_share", "output", "weights", "split", "workers",
         "gpus_per_worker", "decoders", "threads", "compile",
-        "checkpoint_steps", "keep", "log_steps", "wait_for_resources", "address",
+        "checkpoint_steps", "keep", "result", "log_steps", "wait_for_resources", "address",
     }
 )  # fmt: skip
-"""Flags that say where and how fast, or whose content is known by a digest."""
+"""Flags that say where and how fast, which state is handed out, or what is known by a digest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -142,7 +142,7 @@ def _count_default_workers(config: TrainConfig) -> int | None:
 
 
 def _read_result(job: Job) -> dict[str, Any] | None:
-    """How the training ended; None if it has not, or its checkpoint is gone."""
+    """How the training ended; None if it has not, or its checkpoint is gone or another is asked."""
     if not storage.exists(storage.join_uri(job.output, CONFIG_FILE)):
         return None
     try:
@@ -151,7 +151,7 @@ def _read_result(job: Job) -> dict[str, Any] | None:
         )
     except FileNotFoundError:
         return None
-    return found
+    return found if found["result"] == job.config.result else None
 
 
 def plan_job(config: TrainConfig, output: str) -> Job:

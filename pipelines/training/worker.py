@@ -74,7 +74,10 @@ def train_worker(job: Job, tell: Tell, *, on_gpu: bool = False) -> Position:
 
 def _put_result(job: Job, milestones: Milestones, position: Position) -> None:
     """Write the checkpoint, and last that the training has ended."""
+    uri = storage.join_uri(job.output, RESULT_FILE)
     step, weights = milestones.choose_weights(position)
+    # That of another --result must not stand beside a checkpoint that is no longer its own.
+    storage.delete([uri])
     provenance = _trace(job, position) | {"step": step, "measured": milestones.measured}
     put_checkpoint(job.output, replace(job.checkpoint, provenance=provenance), weights)
     best = None if milestones.best is None else asdict(milestones.best)
@@ -83,8 +86,8 @@ def _put_result(job: Job, milestones: Milestones, position: Position) -> None:
         "step": step,
         "measured": milestones.measured,
         "best": best,
+        "result": job.config.result,
     }
-    uri = storage.join_uri(job.output, RESULT_FILE)
     data = json.dumps(result, indent=2).encode()
     storage.write_bytes(uri, data, scratch=storage.join_uri(job.output, ".tmp"))
 

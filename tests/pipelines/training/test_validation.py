@@ -15,6 +15,7 @@ from overfeat.predictor import Predictor
 from pipelines.errors import InputError, PipelineError
 from pipelines.evaluate import EvaluateConfig, evaluate
 from pipelines.images import ImageLimits, decode_image
+from pipelines.training import run
 from pipelines.training.checkpoints import list_states
 from pipelines.training.config import ValidationConfig
 from pipelines.training.events import Picture
@@ -221,6 +222,26 @@ def test_the_best_state_stays_beside_the_last_ones(scenes, held_out, tmp_path, m
     assert [(line["step"], line["top1_error"]) for line in lines] == [
         (1, 0.5), (2, 0.2), (3, 0.3), (4, 0.2), (5, 0.4),
     ]  # fmt: skip
+
+
+def test_a_training_that_has_ended_still_hands_out_another_of_its_states(
+    scenes, held_out, tmp_path, monkeypatch
+):
+    """As the message on a damaged best state says: a day's work is not lost with it."""
+    give_values(monkeypatch, [0.2, 0.5])
+    last = make_config(scenes, held_out, tmp_path)
+    train_here(last)
+    weights = (tmp_path / "model.safetensors").read_bytes()
+    best = replace(last, result="best")
+    jobs = [plan_job(config, last.output) for config in (last, best)]
+    assert run._settings(jobs[0]) == run._settings(jobs[1])
+    assert [run._read_result(job) is None for job in jobs] == [False, True]
+    train_here(best)
+    assert [run._read_result(job) is None for job in jobs] == [True, False]
+    assert run._read_result(jobs[1])["step"] == 1
+    assert (tmp_path / "model.safetensors").read_bytes() != weights
+    train_here(last)
+    assert (tmp_path / "model.safetensors").read_bytes() == weights
 
 
 def test_samples_that_say_nothing_of_the_task_stop_no_training(
