@@ -229,8 +229,11 @@ def render(
     )
     pixels = image[None, :, rows, cols]
     if pixels.shape[-2:] != (height, width):
-        pixels = pixels if in_bytes else pixels.to(torch.float32)
-        pixels = F.interpolate(pixels, size=(height, width), mode="bilinear", antialias=True)
+        size = (height, width)
+        if in_bytes:
+            pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
+        else:
+            pixels = _resize_floats(pixels.to(torch.float32), size)
     shown = pixels[
         0,
         :,
@@ -240,6 +243,14 @@ def render(
     top, left = max(0, top), max(0, left)
     right, bottom = canvas.width - shown.shape[2] - left, canvas.height - shown.shape[1] - top
     return F.pad((shown.to(torch.float32) - mean) / std, (left, right, top, bottom))
+
+
+def _resize_floats(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    # torch 2.13 mixes up the rows of floats that become one column (measured); one row is right.
+    if size[1] == 1:
+        turned = F.interpolate(pixels.mT, size=(1, size[0]), mode="bilinear", antialias=True)
+        return turned.mT
+    return F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
 
 
 def _cut_far_parts(pixels: int, fitted: int, start: int, side: int) -> tuple[slice, int, int]:

@@ -223,6 +223,17 @@ def test_bytes_are_resized_to_within_a_grey_level_of_what_floats_give(side, top,
     assert torch.equal(rounded, rounded.round())
 
 
+@pytest.mark.parametrize("in_bytes", [False, True])
+def test_an_image_that_is_fitted_to_one_column_keeps_its_rows(in_bytes):
+    image = np.zeros((4000, 4, 3), np.uint8)
+    image[:2000, :, 0] = image[2000:, :, 2] = 200
+    placement = place(Canvas(245, 245), height=4000, width=4)
+    drawn = render(upload(image), placement, **PLAIN, in_bytes=in_bytes)[:, :, placement.left]
+    assert placement.fitted_width == 1
+    assert drawn[0].round().tolist() == [200.0] * 122 + [100.0] + [0.0] * 122
+    assert drawn[2].round().tolist() == [0.0] * 122 + [100.0] + [200.0] * 122
+
+
 def test_a_mark_in_the_image_is_drawn_where_its_box_is_on_the_canvas():
     image = np.zeros((300, 640, 3), dtype=np.uint8)
     image[60:120, 400:480] = 255
