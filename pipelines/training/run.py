@@ -305,10 +305,11 @@ def _settings(job: Job) -> dict[str, Value]:
     # The same for where the held-out samples are.
     for name in ("validation", "validation_split", "validation_pictures"):
         said["held_out"].pop(name)
+    # Under the names of the flags, so that a refusal says which one to look at.
     said |= {
-        "held_out_digest": None if job.held_out is None else job.held_out.digest,
-        "shards_digest": job.shards.digest,
-        "weights_digest": None if job.base is None else job.base.digest,
+        "validation": None if job.held_out is None else job.held_out.digest,
+        "shards": job.shards.digest,
+        "weights": None if job.base is None else job.base.digest,
     }
     # As JSON has it: tuples come back as lists.
     settings: dict[str, Value] = json.loads(json.dumps(said))

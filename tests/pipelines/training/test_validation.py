@@ -12,7 +12,7 @@ import torch
 import overfeat
 from overfeat.predictions import Classification, Detections, Guesses, Prediction
 from overfeat.predictor import Predictor
-from pipelines.errors import InputError, PipelineError
+from pipelines.errors import InputError, PipelineError, RunMismatchError
 from pipelines.evaluate import EvaluateConfig, evaluate
 from pipelines.images import ImageLimits, decode_image
 from pipelines.training import run
@@ -175,6 +175,20 @@ def test_what_is_learnt_from_is_not_held_out(scenes, tmp_path):
     config = make_config(scenes, scenes, tmp_path, validation_split="train")
     with pytest.raises(InputError, match="is what is learnt from"):
         plan_job(config, str(tmp_path))
+
+
+def test_other_shards_and_other_held_out_samples_are_refused_by_their_flags(
+    scenes, held_out, tmp_path
+):
+    config = make_config(scenes, held_out, tmp_path / "out")
+    run._create(plan_job(config, config.output))
+    others = write_scenes(tmp_path / "others", 3)
+    for flag, other in {
+        "shards": replace(config, shards=others),
+        "validation": replace(config, held_out=ValidationConfig()),
+    }.items():
+        with pytest.raises(RunMismatchError, match=rf"configuration: {flag} \(there: \S+, here: "):
+            run._is_known(plan_job(other, config.output))
 
 
 def test_held_out_samples_of_other_classes_are_refused(scenes, tmp_path):
