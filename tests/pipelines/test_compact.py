@@ -355,9 +355,9 @@ def test_a_damaged_table_is_told(run, tmp_path):
 
 def test_a_flipped_bit_is_not_copied(run, tmp_path):
     path = Path(run, "boxes", slice_name(3))
-    data = path.read_bytes()
-    place = data.index(read_notes(str(path))["fingerprint"].encode())
-    path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+    data = bytearray(path.read_bytes())
+    data[data.index(read_notes(str(path))["fingerprint"].encode())] ^= 1
+    path.write_bytes(data)
     read_table(str(path))
     with pytest.raises(StorageError, match=r"slice-000003\.parquet: is not as it was written"):
         copy_run(run, tmp_path / "copy")
