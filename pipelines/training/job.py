@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from overfeat.checkpoint import CheckpointConfig
 from overfeat.zoo import get_architecture
+from pipelines.lease import check_holder
 from pipelines.training.config import TrainConfig
 from pipelines.training.examples import ExampleMaker
 from pipelines.training.order import EpochOrder
@@ -32,11 +33,22 @@ class Job:
     """The one it begins with."""
     held_out: ShardSet | None = None
     """What to measure on; None if nothing is measured."""
+    lease_id: str | None = None
+    """Of the driver's lease; None if nobody else can be at work here."""
 
     @property
     def background(self) -> int | None:
         """Label of the background; None if there is none."""
         return len(self.checkpoint.classes) if self.checkpoint.background else None
+
+    def check_lease(self) -> None:
+        """Make sure that the driver still holds the training: asked before anything is saved.
+
+        Raises:
+            LeaseLostError: If it was paused, and another one has taken over.
+        """
+        if self.lease_id is not None:
+            check_holder(self.output, self.lease_id)
 
     def make_examples(self, recipe: Recipe) -> ExampleMaker:
         """Say what a sample gives to a batch.

@@ -135,6 +135,7 @@ class Milestones:
             "measured": self.measured,
             "best": None if self.best is None else asdict(self.best),
         }
+        self._job.check_lease()
         self.journal.write(position.steps)
         state = TrainingState(position=position, tensors=self._learner.capture(), facts=facts)
         save_state(self._job.output, state)

@@ -97,11 +97,11 @@ def train(config: TrainConfig, tell: Tell) -> TrainReport:
         last[:] = [moment]
         tell(moment)
 
-    with Lease(output):
+    with Lease(output) as lease:
         result = _read_result(job) if _is_known(job) else None
         is_new = result is None
         if result is None:
-            _run(job, listen)
+            _run(replace(job, lease_id=lease.id), listen)
             result = json.loads(storage.read_bytes(storage.join_uri(output, RESULT_FILE)))
         else:
             logger.info("%s: this training has ended before; nothing is done", output)

@@ -76,6 +76,7 @@ def _put_result(job: Job, milestones: Milestones, position: Position) -> None:
     """Write the checkpoint, and last that the training has ended."""
     uri = storage.join_uri(job.output, RESULT_FILE)
     step, weights = milestones.choose_weights(position)
+    job.check_lease()
     # That of another --result must not stand beside a checkpoint that is no longer its own.
     storage.delete([uri])
     provenance = _trace(job, position) | {"step": step, "measured": milestones.measured}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 from dataclasses import asdict, replace
@@ -12,8 +13,10 @@ import safetensors.torch
 import torch
 
 import overfeat
+from pipelines import storage
 from pipelines.errors import InputError, PipelineError
-from pipelines.training import worker
+from pipelines.lease import Holder, Lease, LeaseLostError
+from pipelines.training import milestones, worker
 from pipelines.training.checkpoints import list_states
 from pipelines.training.journal import read_journal
 from pipelines.training.learner import Learner
@@ -274,3 +277,21 @@ def test_localize_needs_a_checkpoint_that_knows_the_classes(scenes, tmp_path):
     config = make_train_config(scenes, tmp_path, task="localize", weights=base)
     with pytest.raises(InputError, match="knows other classes"):
         plan_job(config, str(tmp_path))
+
+
+def test_a_training_that_another_driver_has_taken_over_saves_no_more(scenes, tmp_path, monkeypatch):
+    config = make_train_config(scenes, tmp_path, task="classify", checkpoint_steps=1)
+    lease, save = Lease(config.output), milestones.save_state
+    other = Holder(id="another", host="elsewhere", process="", heartbeat=0)
+
+    def save_and_lose(output, state):
+        """Another driver takes a paused one over; its workers are not paused."""
+        save(output, state)
+        storage.write_bytes(lease.uri, json.dumps(asdict(other)).encode())
+
+    monkeypatch.setattr(milestones, "save_state", save_and_lose)
+    job = replace(plan_job(config, config.output), lease_id=lease.id)
+    with lease, pytest.raises(LeaseLostError, match="elsewhere has taken this run over"):
+        worker.train_worker(job, lambda moment: None)
+    assert list(list_states(config.output)) == [1]
+    assert not (tmp_path / "model.safetensors").exists()
