@@ -19,6 +19,7 @@ lint: .venv/ready
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.examples
+	$(BIN)/python -m benchmarks.other_scenes
 
 # Two hours of faults; the results stand in docs/reliability.md.
 torture: .venv/ready
