@@ -289,16 +289,21 @@ def test_rows_that_came_late_are_not_kept_by_an_update(tmp_path, checkpoint, cap
     assert_same_rows(config.output, fresh)
 
 
-def test_rows_that_come_while_a_slice_is_done_are_not_kept(tmp_path, checkpoint):
-    root = str(tmp_path)
-    config = start(root, checkpoint)
-    stages = annotate_without_ray(config, config.output)
-    old = contents(config)
+def begin_second_update(root, config, stages):
+    """Change an image twice: the first update is done, the second only planned."""
     for number in (1, 2):
         change(root, number)
         look_again(config, config.output)
         if number == 1:
             finish_without_ray(config, stages)
+
+
+def test_rows_that_come_while_a_slice_is_done_are_not_kept(tmp_path, checkpoint):
+    root = str(tmp_path)
+    config = start(root, checkpoint)
+    stages = annotate_without_ray(config, config.output)
+    old = contents(config)
+    begin_second_update(root, config, stages)
     table = detect(config, stages)
     storage.write_bytes(uri_of(config, "boxes"), old["boxes"])
     with pytest.raises(RowsChangedError, match="something else was put there since the slice"):
@@ -313,11 +318,7 @@ def test_a_receipt_that_comes_while_a_slice_is_done_is_not_kept(tmp_path, checkp
     config = replace(start(root, checkpoint), tasks=("classify",))
     stages = annotate_without_ray(config, config.output)
     old = storage.read_bytes(uri_of(config, "images"))
-    for number in (1, 2):
-        change(root, number)
-        look_again(config, config.output)
-        if number == 1:
-            finish_without_ray(config, stages)
+    begin_second_update(root, config, stages)
     table = detect(config, stages)
     storage.write_bytes(uri_of(config, "images"), old)
     with pytest.raises(RowsChangedError, match="something else was put there since the slice"):
