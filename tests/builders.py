@@ -32,6 +32,7 @@ from pipelines.annotate.stages import StageConfig, detect_slice, read_slice, wri
 from pipelines.fingerprint import compute_fingerprint
 from pipelines.manifest import open_manifest
 from pipelines.receipts import count_rows, find_committed
+from pipelines.shards.index import INDEX_VERSION
 from pipelines.shards.samples import ObjectMetadata, Sample, SampleMetadata
 from pipelines.shards.writer import pack_shards
 from pipelines.tables import (
@@ -290,6 +291,6 @@ def write_scenes(folder, count, *, split="train", classes=("red", "green"), obje
         key = f"{split}-{number:04d}"
         samples.append(Sample(key=key, image=image, extension="jpg", metadata=metadata))
     shards = pack_shards(str(folder), split=split, samples=samples, samples_per_shard=4)
-    index = {"version": 1, "classes": list(classes), "recipes": {}, "shards": shards}
+    index = {"version": INDEX_VERSION, "classes": list(classes), "recipes": {}, "shards": shards}
     (folder / "index.json").write_text(json.dumps(index))
     return str(folder)

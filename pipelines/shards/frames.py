@@ -3,7 +3,7 @@
 A data set's boxes are in pixels of the image as stored; a sample's are in pixels of the image as
 seen, after its EXIF orientation, and after `--max-side` has shrunk it. A box that sticks out is cut
 off at the border; one with nothing inside the image makes the whole annotation bad, for an image
-enters the shards with all of its objects or not at all.
+enters the shards with all of its objects or with none of them.
 """
 
 from __future__ import annotations
@@ -61,8 +61,9 @@ class Frame:
 def settle_objects(annotation: Annotation, frame: Frame) -> tuple[ObjectMetadata, ...]:
     """Bring an image's objects into the pixels of its sample.
 
-    A source that tells the size of its frame may mean the image as seen; where both have that size
-    the image as stored is meant (assumed: the tools of those years knew no EXIF).
+    A source that tells the size of its frame may mean the image as seen; where both have that shape
+    the image as stored is meant (assumed: the tools of those years knew no EXIF). It may speak of
+    the image in another size, as ImageNet's may: only the shape must be the image's.
 
     Args:
         annotation: What the source says.
@@ -72,17 +73,18 @@ def settle_objects(annotation: Annotation, frame: Frame) -> tuple[ObjectMetadata
         The objects, inside the sample's image.
 
     Raises:
-        AnnotationError: The source speaks of an image of another size, or a box or part has nothing
-            inside the image.
+        AnnotationError: The source speaks of an image of another shape, or a box or part has
+            nothing inside the image.
     """
     stored = (frame.width, frame.height)
     said = annotation.size or stored
-    if said not in (stored, frame.seen_size):
+    is_stored = _have_one_shape(said, stored)
+    if not (is_stored or _have_one_shape(said, frame.seen_size)):
         raise AnnotationError(
             AnnotationReason.BAD_ANNOTATION,
             f"speaks of an image of {said[0]} x {said[1]} pixels; it has {stored[0]} x {stored[1]}",
         )
-    orientation = frame.orientation if said == stored else 1
+    orientation = frame.orientation if is_stored else 1
     return tuple(_settle(one, said, orientation, frame.sample_size) for one in annotation.objects)
 
 
@@ -153,6 +155,14 @@ def _settle(
             for part in one.parts
         ),
     )
+
+
+def _have_one_shape(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether one may be the other, enlarged and rounded to whole pixels."""
+    small, large = sorted((size, other))
+    # A side of the smaller one is off by half a pixel at most.
+    across = abs(large[0] * small[1] - small[0] * large[1])
+    return min(small) > 0 and across <= max(large) / 2
 
 
 # Cuts off what lies outside the image; raises if nothing is left.

@@ -17,7 +17,7 @@ from pipelines.wording import tell_count
 
 logger = logging.getLogger(__name__)
 
-INDEX_VERSION: Final = 1
+INDEX_VERSION: Final = 2
 
 
 def read_index(folder: str) -> dict[str, Any] | None:
@@ -148,6 +148,7 @@ def _describe(receipt: Receipt, split: str) -> dict[str, Any]:
         "name": receipt.name,
         "split": split,
         "samples": receipt.samples,
+        "objects": receipt.objects,
         "bytes": receipt.bytes,
         "sha256": receipt.sha256,
     }

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from pipelines import storage
 from pipelines.errors import ImageError, StorageError
@@ -60,16 +60,17 @@ class Receipt:
     samples: int
     """If none, there is no tar."""
 
+    objects: int
+    """In these samples: none of them can teach where objects are if there are none."""
+
     bytes: int
     sha256: str
+    records: int
+    """Of the plan, packed or left out."""
+
     rejects: tuple[Reject, ...]
     plan: str
     """Digest of the plan that it was packed for."""
-
-    @property
-    def records(self) -> int:
-        """Of the plan, packed or left out."""
-        return self.samples + len(self.rejects)
 
 
 def pack_shard(number: int, config: PackingConfig) -> Receipt:
@@ -87,15 +88,17 @@ def pack_shard(number: int, config: PackingConfig) -> Receipt:
     """
     records = read_records(config.output, config.split, number)
     made = SOURCES[config.source].make_samples(records, config.labels, config.max_side)
-    rejects: list[Reject] = []
-    data = pack_tar(_set_rejects_aside(made, rejects))
+    contents = _Contents()
+    data = pack_tar(contents.take(made))
     receipt = Receipt(
         shard=number,
         name=shard_name(config.split, number),
-        samples=len(records) - len(rejects),
+        samples=contents.samples,
+        objects=contents.objects,
         bytes=len(data),
         sha256=hashlib.sha256(data).hexdigest(),
-        rejects=tuple(rejects),
+        records=len(records),
+        rejects=tuple(contents.rejects),
         plan=config.plan,
     )
     if receipt.samples:
@@ -107,7 +110,7 @@ def pack_shard(number: int, config: PackingConfig) -> Receipt:
         receipt.name,
         tell_count(receipt.samples, "sample"),
         tell_count(receipt.bytes, "byte"),
-        tell_count(len(rejects), "reject"),
+        tell_count(len(receipt.rejects), "reject"),
     )
     return receipt
 
@@ -184,9 +187,19 @@ def _read_receipts(folder: str, split: str) -> Iterator[Receipt]:
             raise StorageError(f"{info.uri}: {error}") from error
 
 
-def _set_rejects_aside(made: Iterable[Sample | Reject], rejects: list[Reject]) -> Iterator[Sample]:
-    for one in made:
-        if isinstance(one, Reject):
-            rejects.append(one)
-        else:
+@dataclass(kw_only=True, slots=True)
+class _Contents:
+    """What passed on the way into a tar, and what did not."""
+
+    samples: int = 0
+    objects: int = 0
+    rejects: list[Reject] = field(default_factory=list)
+
+    def take(self, made: Iterable[Sample | Reject]) -> Iterator[Sample]:
+        for one in made:
+            if isinstance(one, Reject):
+                self.rejects.append(one)
+                continue
+            self.samples += 1
+            self.objects += len(one.metadata.objects)
             yield one

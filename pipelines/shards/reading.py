@@ -1,6 +1,7 @@
 """How do records become samples? Read, annotated, checked by decoding; the bytes stay as they are.
 
-An image that cannot be read, decoded or annotated becomes a reject with a reason, nothing else.
+An image that cannot be read, decoded or annotated becomes a reject with a reason. One whose class
+is known without its annotation is kept for that, without boxes.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def read_samples(
         read_annotation: Of the source.
 
     Yields:
-        A sample or a reject for each record.
+        A sample or a reject for each record; both for an image that is kept without its boxes.
 
     Raises:
         TransientStorageError: A store did not answer: to leave an image out for that would make
@@ -70,10 +71,14 @@ def read_samples(
         for record in chunk:
             image, *beside = (next(answers) for _ in range(1 + len(record.beside)))
             try:
-                annotation = read_annotation(record, _check_beside(record, beside), labels)
-                yield make_sample(record, _check(image), annotation, max_side)
+                data = _check(image)
+                try:
+                    annotation = read_annotation(record, _check_beside(record, beside), labels)
+                    yield make_sample(record, data, annotation, max_side)
+                except AnnotationError as error:
+                    yield from _keep_class(record, data, error, max_side)
             except (ImageError, AnnotationError) as error:
-                yield Reject(name=record.name, reason=str(error.reason), message=error.message)
+                yield _reject(record, error.reason, error.message)
 
 
 def make_sample(
@@ -117,6 +122,24 @@ def make_sample(
             objects=objects,
         ),
     )
+
+
+def _keep_class(
+    record: Record, data: bytes, error: AnnotationError, max_side: int | None
+) -> Iterator[Sample | Reject]:
+    """Make a sample without boxes of an image whose annotation is wrong, if its class is known.
+
+    Raises:
+        AnnotationError: Nothing is known of it.
+    """
+    if record.label is None:
+        raise error
+    yield make_sample(record, data, Annotation(label=record.label), max_side)
+    yield _reject(record, AnnotationReason.BAD_BOXES, error.message)
+
+
+def _reject(record: Record, reason: ImageReason | AnnotationReason, message: str) -> Reject:
+    return Reject(name=record.name, reason=str(reason), message=message)
 
 
 def _read_files(records: Sequence[Record]) -> list[ObjectBytes | ImageError]:

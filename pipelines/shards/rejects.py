@@ -26,10 +26,12 @@ REJECTS_SCHEMA: Final = pa.schema(
 
 
 class AnnotationReason(StrEnum):
-    """Why a whole image does not become a sample; its own damage has an `ImageReason`."""
+    """Why an image, or its boxes, are not in the shards; its own damage has an `ImageReason`."""
 
     UNLABELLED = "unlabelled"
     BAD_ANNOTATION = "bad_annotation"
+    BAD_BOXES = "bad_boxes"
+    """Of an image whose class is known without them: it is there, and has no boxes."""
 
 
 class AnnotationError(Exception):
@@ -46,7 +48,7 @@ class AnnotationError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reject:
-    """One image that is not in the shards."""
+    """One image that is not in the shards, or without its boxes."""
 
     name: str
     """In the source's own words."""

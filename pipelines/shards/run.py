@@ -33,7 +33,7 @@ class ShardsReport:
     samples: int
     bytes: int
     rejects: int
-    """Images that were left out; `rejects.parquet` names them."""
+    """Images that were left out, or whose boxes were; `rejects.parquet` names them."""
 
     reasons: dict[str, int]
     """Rejects by reason."""

@@ -31,7 +31,7 @@ def pack_shards(
         samples_per_shard: At least 1.
 
     Returns:
-        One index entry per shard: name, split, samples, bytes, sha256.
+        One index entry per shard: name, split, samples, objects, bytes, sha256.
 
     Raises:
         InputError: Two samples have the same key, or the bucket does not exist.
@@ -53,6 +53,7 @@ def pack_shards(
                 "name": name,
                 "split": split,
                 "samples": len(group),
+                "objects": sum(len(sample.metadata.objects) for sample in group),
                 "bytes": len(data),
                 "sha256": hashlib.sha256(data).hexdigest(),
             }

@@ -121,17 +121,19 @@ class ExampleMaker:
             edges = np.zeros((1, 4), np.float32)
         else:
             portrait = rng.uniform() < self.recipe.share_of_portraits(epoch)
-            crop = self._crop_maker().draw(image, rng, portrait=portrait)
+            crop = self._crop_maker(metadata).draw(image, rng, portrait=portrait)
             canvas, labels, edges, lower = crop.canvas, crop.labels, crop.edges, crop.lower
         seed = int(rng.integers(_SEEDS))
         return Example(canvas=canvas, labels=labels, edges=edges, seed=seed, lower=lower)
 
-    def _crop_maker(self) -> CropMaker:
+    def _crop_maker(self, metadata: SampleMetadata) -> CropMaker:
+        # It shows its class somewhere, where nobody has drawn a box.
+        is_unboxed = metadata.label is not None and not metadata.objects
         return CropMaker(
             architecture=self.architecture,
             normalization=self.normalization,
             ladder=self.ladder,
-            background=self.background,
+            background=None if is_unboxed else self.background,
             targets=self.recipe.targets,
             config=self.recipe.crops,
             context=self.context,

@@ -165,11 +165,17 @@ def plan_job(config: TrainConfig, output: str) -> Job:
         What every worker is told.
 
     Raises:
-        InputError: If shards or checkpoint are missing, or do not fit, or have a class alone.
+        InputError: If shards or checkpoint are missing, or do not fit, or have a class alone or no
+            box.
     """
     assert config.shards is not None, "pack_images has not been called"
     shards = open_shard_set(storage.resolve_uri(config.shards), config.split)
     config.check_classes(shards.classes)
+    if not shards.objects and config.task != "classify":
+        raise InputError(
+            f"--shards {config.shards}: no image of split {config.split} has a box, expected some "
+            f"for --task {config.task}; train --task classify, or pack a data set with boxes"
+        )
     held_out = _open_held_out(config, shards)
     base = None if config.weights is None else fetch_checkpoint(config.weights)
     if base is not None:

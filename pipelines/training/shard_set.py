@@ -36,6 +36,8 @@ class Shard:
     """Beside the index."""
     samples: int
     """How many it holds."""
+    objects: int
+    """How many these have."""
     bytes: int
     """Its size."""
     sha256: str
@@ -78,6 +80,11 @@ class ShardSet:
     def samples(self) -> int:
         """Samples of the split."""
         return sum(self.shard_sizes)
+
+    @property
+    def objects(self) -> int:
+        """Objects of the split's samples."""
+        return sum(shard.objects for shard in self.shards)
 
     @property
     def first_numbers(self) -> tuple[int, ...]:

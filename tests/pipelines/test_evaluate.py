@@ -21,6 +21,7 @@ from pipelines.evaluate import (
     read_truth,
 )
 from pipelines.images import ImageLimits, decode_image
+from pipelines.shards.index import INDEX_VERSION
 from pipelines.shards.samples import ObjectMetadata, Sample, SampleMetadata
 from tests.builders import (
     CLASSES,
@@ -141,7 +142,7 @@ def scenes(tmp_path_factory):
         metadata = SampleMetadata(width=128, height=96, original_name=key, objects=objects)
         samples.append(Sample(key=key, image=image, extension="jpg", metadata=metadata))
     shards = pack_shards(str(folder), split="test", samples=samples, samples_per_shard=10)
-    index = {"version": 1, "classes": list(CLASSES), "recipes": {}, "shards": shards}
+    index = {"version": INDEX_VERSION, "classes": list(CLASSES), "recipes": {}, "shards": shards}
     (folder / "index.json").write_text(json.dumps(index))
     return folder
 

@@ -94,7 +94,9 @@ def _read_box(element: ET.Element, first_pixel: int) -> Box:
     corners = [float(_text(box, name)) for name in ("xmin", "ymin", "xmax", "ymax")]
     if not all(map(math.isfinite, corners)):
         raise ValueError(f"a bndbox at {corners}")
-    return convert_box(*corners, first_pixel=first_pixel)
+    # Some of ImageNet's name the corners in the wrong order.
+    (left, right), (top, bottom) = sorted(corners[::2]), sorted(corners[1::2])
+    return convert_box(left, top, right, bottom, first_pixel=first_pixel)
 
 
 def _read_flag(element: ET.Element, name: str) -> bool:

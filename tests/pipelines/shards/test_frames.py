@@ -94,9 +94,31 @@ def test_a_source_that_speaks_of_the_image_as_stored_is_turned():
     assert settle(make_object(), orientation=6, size=(50, 40)).box_xyxy == (8, 8, 24, 24)
 
 
-def test_a_source_that_speaks_of_another_size_is_refused():
-    with pytest.raises(AnnotationError, match="image of 60 x 40 pixels; it has 50 x 40"):
-        settle(make_object(), size=(60, 40))
+@pytest.mark.parametrize(
+    ("size", "orientation", "expected"),
+    [
+        ((100, 80), 1, (4, 8, 12, 16)),
+        ((25, 20), 1, (16, 32, 48, 40)),
+        ((80, 100), 6, (4, 8, 12, 16)),
+        ((100, 80), 6, (24, 4, 32, 12)),
+    ],
+)
+def test_a_source_may_speak_of_the_image_in_another_size(size, orientation, expected):
+    assert settle(make_object(), size=size, orientation=orientation).box_xyxy == expected
+
+
+@pytest.mark.parametrize("size", [(33, 26), (334, 267), (334, 268)])
+def test_sides_of_another_size_may_be_rounded(size):
+    left, top, right, bottom = settle(make_object((0, 0, *size)), size=size).box_xyxy
+
+    assert (left, top, right, bottom) == (0, 0, WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("size", [(60, 40), (33, 28), (40, 50), (0, 0), (0, 40)])
+def test_a_source_that_speaks_of_another_shape_is_refused(size):
+    message = f"image of {size[0]} x {size[1]} pixels; it has 50 x 40"
+    with pytest.raises(AnnotationError, match=message):
+        settle(make_object(), size=size)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from tests.pipelines.shards.imagenet_files import (
     make_sorted_ids,
     write_map_clsloc,
 )
-from tests.pipelines.shards.packed import read
+from tests.pipelines.shards.packed import pack, read, read_index, read_rejects
 from tests.pipelines.shards.pictures import make_jpeg, write
 from tests.pipelines.shards.voc_files import write_object, write_xml
 
@@ -172,6 +172,53 @@ def test_the_archives_of_2012_give_validation_images_boxes_and_labels(unpacked):
         f"{VAL}2": (label_of(SHEEPDOG), []),
     }
     assert not done.rejects
+
+
+FISH = f"{TENCH}/{TENCH}_10026"
+
+
+def write_fish(data, *objects):
+    """Annotate the tench anew; the picture has 50 x 40 pixels."""
+    xml = write_xml(f"{TENCH}_10026", objects, folder=TENCH) if objects else "no XML"
+    write(data / f"ILSVRC/Annotations/CLS-LOC/train/{FISH}.xml", xml)
+
+
+def test_corners_in_the_wrong_order_are_put_right(tmp_path):
+    data, label = build_cls_loc(tmp_path / "in"), label_of(TENCH)
+    write_fish(data, write_object(TENCH, (45, 39, 13, 22)))
+
+    assert tell_objects(read_here(data).found)[FISH] == (label, [(label, (13, 22, 46, 40))])
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        [write_object(TENCH, (1, 1, 9, 9)), write_object(TENCH, (60, 1, 70, 9))],
+        [write_object("n00000001", (1, 1, 9, 9))],
+        [],
+    ],
+    ids=["a box outside the image", "a class that is none", "no XML"],
+)
+def test_an_image_with_bad_boxes_keeps_its_class_and_has_no_box(objects, tmp_path):
+    data = build_cls_loc(tmp_path / "in")
+    write_fish(data, *objects)
+
+    done = read_here(data)
+
+    assert tell_objects(done.found)[FISH] == (label_of(TENCH), [])
+    assert done.rejects == {f"{FISH}.JPEG": "bad_boxes"}
+
+
+def test_an_image_that_is_kept_without_its_boxes_counts_as_a_sample_and_is_listed(tmp_path):
+    data = build_cls_loc(tmp_path / "in")
+    write_fish(data)
+
+    report = pack("ilsvrc-cls-loc", data, tmp_path / "out")
+
+    (shard,) = read_index(tmp_path / "out")["shards"]
+    assert (report.samples, report.reasons) == (4, {"bad_boxes": 1})
+    assert (shard["samples"], shard["objects"]) == (4, 0)
+    assert read_rejects(tmp_path / "out") == {f"{FISH}.JPEG": "bad_boxes"}
 
 
 def test_an_image_in_no_folder_of_a_class_is_rejected(tmp_path):

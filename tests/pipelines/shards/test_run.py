@@ -20,6 +20,7 @@ from pipelines.evaluate import read_truth
 from pipelines.shards import run
 from pipelines.shards.config import ShardsConfig
 from pipelines.shards.digit_scenes import TEST_SEED, make_sample
+from pipelines.shards.index import INDEX_VERSION
 from pipelines.shards.packing import pack_shard
 from pipelines.shards.run import write_shards
 from pipelines.shards.samples import decode_metadata
@@ -350,7 +351,7 @@ def test_the_same_split_made_otherwise_is_refused(finished, tmp_path):
 
 
 def test_other_classes_in_the_folder_are_refused_before_anything_is_packed(tmp_path):
-    index = {"version": 1, "classes": ["cat"], "recipes": {}, "shards": []}
+    index = {"version": INDEX_VERSION, "classes": ["cat"], "recipes": {}, "shards": []}
     (tmp_path / "index.json").write_text(json.dumps(index))
 
     with pytest.raises(InputError, match="1 other classes than the 10"):

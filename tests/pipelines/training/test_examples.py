@@ -102,6 +102,17 @@ def test_windows_on_a_crowd_or_a_difficult_object_say_nothing():
         assert 1 not in labels
 
 
+@pytest.mark.parametrize("task", ["detect", "joint"])
+def test_an_image_of_a_class_without_boxes_says_nothing_and_one_of_none_is_background(task):
+    """It shows its class somewhere: half of ImageNet's images have no boxes."""
+    labels = [
+        set(make(make_maker(task), metadata, seed=seed).labels.tolist())
+        for metadata in (make_metadata(label=1), make_metadata())
+        for seed in range(3)
+    ]
+    assert labels == [{IGNORED}] * 3 + [{BACKGROUND}] * 3
+
+
 def test_localization_knows_no_background():
     labels = make(make_maker("localize"), make_metadata(make_object())).labels
     assert set(labels.tolist()) <= {1, IGNORED}

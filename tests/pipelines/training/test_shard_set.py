@@ -100,7 +100,7 @@ def replace_shard(shards, data, samples=None):
     """Put other bytes in the place of shard 0, and their length in the index."""
     storage.write_bytes(shard_uri(shards), data)
     one = shards.shards[0]
-    entry = {name: getattr(one, name) for name in ("name", "samples", "sha256")}
+    entry = {name: getattr(one, name) for name in ("name", "samples", "objects", "sha256")}
     entry |= {"split": "train", "bytes": len(data), "samples": samples or one.samples}
     write_index(shards.folder, [entry])
 

@@ -15,6 +15,7 @@ from overfeat.box_coding import BoxCoding
 from overfeat.box_losses import BoxLoss
 from overfeat.losses import Negatives
 from overfeat.network import initialize
+from pipelines.errors import InputError
 from pipelines.training.journal import read_journal
 from pipelines.training.recipe import choose_recipe
 from pipelines.training.run import plan_job
@@ -149,3 +150,11 @@ def test_each_choice_of_negatives_teaches_the_background_in_its_own_way(scenes, 
         assert sum(losses[-2:]) < 0.7 * sum(losses[:2]), negatives
         told.append(losses[1:])
     assert len(set(map(tuple, told))) == len(told)
+
+
+@pytest.mark.parametrize("task", ["detect", "joint", "localize"])
+def test_shards_without_a_box_are_refused_where_boxes_are_to_be_learnt(base, tmp_path, task):
+    shards = write_scenes(tmp_path / "scenes", 4, objects=0)
+    config = make_train_config(shards, tmp_path, task=task, weights=base)
+    with pytest.raises(InputError, match=f"no image of split train has a box.*--task {task}"):
+        plan_job(config, str(tmp_path))

@@ -9,6 +9,7 @@ import json
 import numpy as np
 
 from pipelines import storage
+from pipelines.shards.index import INDEX_VERSION
 from pipelines.shards.samples import Sample, SampleMetadata
 from pipelines.shards.writer import pack_tar
 from pipelines.training.shard_set import open_shard_set
@@ -40,7 +41,7 @@ def write_shards(folder, sizes, *, damage=()):
         data = pack_tar([_damage(one) if one.metadata.label in damage else one for one in samples])
         name = f"train-{place:06d}.tar"
         storage.write_bytes(storage.join_uri(str(folder), name), data)
-        entry = {"name": name, "split": "train", "samples": size, "bytes": len(data)}
+        entry = {"name": name, "split": "train", "samples": size, "objects": 0, "bytes": len(data)}
         entries.append(entry | {"sha256": hashlib.sha256(data).hexdigest()})
     write_index(folder, entries)
     return open_shard_set(str(folder), "train")
@@ -48,7 +49,12 @@ def write_shards(folder, sizes, *, damage=()):
 
 def write_index(folder, entries, **more):
     """Write what `overfeat shards` would."""
-    index = {"version": 1, "classes": ["ant", "bee"], "recipes": {}, "shards": entries} | more
+    index = {
+        "version": INDEX_VERSION,
+        "classes": ["ant", "bee"],
+        "recipes": {},
+        "shards": entries,
+    } | more
     storage.write_bytes(storage.join_uri(str(folder), "index.json"), json.dumps(index).encode())
 
 
