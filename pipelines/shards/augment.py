@@ -1,7 +1,8 @@
 """How are training scenes made more varied than crops of seven photographs?
 
-For the split `train` alone, and only on request. Backgrounds are mixed with procedural textures,
-handwriting is slanted and thickened, the finished scene is blurred and made noisy.
+For the split `train` alone, and only on request. Backgrounds are cut anew, recoloured and mixed
+with each other and with procedural textures, handwriting is slanted, thickened and softened, the
+finished scene is blurred and made noisy.
 """
 
 from __future__ import annotations
@@ -12,15 +13,21 @@ import numpy as np
 from PIL import Image, ImageChops, ImageEnhance, ImageFilter
 
 from pipelines.shards.handwriting import INK_LEVEL, InkStyle
+from pipelines.shards.textures import make_shapes, make_texture
 
-_TEXTURE_SHARE: Final = 0.25
-_MIX_SHARE: Final = 0.35
+_TEXTURE_SHARE: Final = 0.3
+_BLEND_SHARE: Final = 0.2
+_PATCHES_SHARE: Final = 0.2
+_SOFT_SHARE: Final = 0.5
 _BLUR_SHARE: Final = 0.3
 _NOISE_SHARE: Final = 0.4
+_LEAST_PART: Final = 1 / 3
+"""Least part of a background, in each direction, that is enlarged to the whole."""
+_HALF_GREY: Final = 128
 
 
 def vary_background(photograph: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Replace, mix or recolour a background.
+    """Cut a background anew, or mix it with a texture or another part of it, or replace it.
 
     Args:
         photograph: RGB.
@@ -32,28 +39,34 @@ def vary_background(photograph: Image.Image, rng: np.random.Generator) -> Image.
     choice = rng.random()
     if choice < _TEXTURE_SHARE:
         return make_texture(photograph.size, rng)
-    image = _jitter_colours(photograph, rng)
-    if choice < _TEXTURE_SHARE + _MIX_SHARE:
+    image = _cut_anew(photograph, rng)
+    if choice < _TEXTURE_SHARE + _BLEND_SHARE:
         texture = make_texture(photograph.size, rng)
-        image = Image.blend(image, texture, round(0.2 + 0.5 * rng.random(), 3))
+        return Image.blend(image, texture, round(0.2 + 0.5 * rng.random(), 3))
+    if choice < _TEXTURE_SHARE + _BLEND_SHARE + _PATCHES_SHARE:
+        shapes = make_shapes(photograph.size, rng).convert("L")
+        patches = shapes.point([0] * _HALF_GREY + [255] * (256 - _HALF_GREY))
+        return Image.composite(image, _cut_anew(photograph, rng), patches)
     return image
 
 
 def vary_style(angle: float, rng: np.random.Generator) -> InkStyle:
-    """Draw a slant, a width and a stroke thickness.
+    """Draw a slant, a width, a stroke thickness and an edge.
 
     Args:
         angle: The rotation, kept as it is, in degrees.
         rng: Every draw comes from it.
 
     Returns:
-        A style with shear within 0.15, aspect 0.8 to 1.25 and level within 25 of the frozen one.
+        A style with shear within 0.15, aspect 0.8 to 1.25 and level within 25 of the frozen one;
+        half of them have a crisp edge, the others any softer one.
     """
     return InkStyle(
         angle=angle,
         shear=0.3 * rng.random() - 0.15,
         aspect=0.8 + 0.45 * rng.random(),
         level=INK_LEVEL + int(rng.integers(-25, 26)),
+        softness=rng.random() if rng.random() < _SOFT_SHARE else 0.0,
     )
 
 
@@ -74,25 +87,17 @@ def degrade(scene: Image.Image, rng: np.random.Generator) -> Image.Image:
     return scene
 
 
-def make_texture(size: tuple[int, int], rng: np.random.Generator) -> Image.Image:
-    """Draw a procedural texture: a grid of random colours, stretched.
-
-    Few cells make gradients and patches, one row or column makes stripes, many cells make grain.
-
-    Args:
-        size: Width and height in pixels.
-        rng: Every draw comes from it.
-
-    Returns:
-        RGB of that size.
-    """
-    rows, columns = (int(2 ** (6 * rng.random())) for _ in range(2))
-    centre = rng.integers(0, 256, size=3)
-    spread = int(rng.integers(20, 160))
-    cells = np.clip(centre + rng.integers(-spread, spread + 1, (rows, columns, 3)), 0, 255)
-    smooth = rng.random() < 2 / 3
-    resampling = Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST
-    return Image.fromarray(cells.astype(np.uint8)).resize(size, resampling)
+def _cut_anew(photograph: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Enlarge a part to the whole, turned by a multiple of 90 degrees, and recolour it."""
+    width, height = (
+        max(1, int(side * (_LEAST_PART + (1 - _LEAST_PART) * rng.random())))
+        for side in photograph.size
+    )
+    left = int(rng.integers(photograph.width - width + 1))
+    top = int(rng.integers(photograph.height - height + 1))
+    part = photograph.crop((left, top, left + width, top + height))
+    part = part.rotate(90 * int(rng.integers(4)), expand=True)
+    return _jitter_colours(part.resize(photograph.size, Image.Resampling.BICUBIC), rng)
 
 
 def _jitter_colours(image: Image.Image, rng: np.random.Generator) -> Image.Image:

@@ -283,7 +283,7 @@ def draw_objects(
         mask = owners.put(ink.mask, place)
         box = bound_ink(mask)
         colour = choose_colour(np.asarray(canvas.crop(box)), rng)
-        canvas.paste(colour, place, ink.alpha)
+        canvas.paste(colour, (place[0] - ink.margin, place[1] - ink.margin), ink.alpha)
         objects.append(
             SceneObject(
                 label=int(labels[digit]),

@@ -1,7 +1,8 @@
-"""How does an 8x8 handwritten digit become a crisp stroke of an exact height?
+"""How does an 8x8 handwritten digit become a stroke of an exact height?
 
-The digit is upscaled smoothly and cut at one grey level; the edge is antialiased. Pixels are made
-by Pillow's 8-bit operations, so that they do not depend on the CPU.
+The digit is upscaled smoothly and cut at one grey level; the edge is antialiased, or soft where a
+style asks for it. Pixels are made by Pillow's 8-bit operations, so that they do not depend on the
+CPU.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _MARGIN_CELLS: Final = 3
 _CELL_PIXELS: Final = 8
 _EDGE_PIXELS: Final = 1.5
 """Width of the antialiased edge."""
+_SOFT_CELLS: Final = 2
+"""How far from its outline ink reaches if its edge is soft: there the upscaled digit ends."""
 _EDGE_GREY_PER_CELL: Final = 200
 """Steepness of the upscaled digit at its outline: median *measured* over every fifth digit."""
 _SIZE_TRIES: Final = 32
@@ -45,13 +48,19 @@ class InkStyle:
     level: int = INK_LEVEL
     """Grey level of the outline, 1 to 255: a lower one thickens the stroke."""
 
+    softness: float = 0.0
+    """Between a crisp edge (0) and one as wide as the ink of the upscaled digit fades (1)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ink:
-    """A written digit, cropped to the tight bounds of its ink."""
+    """A written digit."""
 
     alpha: Image.Image
     """Mode L: 0 where there is no ink, 255 inside the stroke, between them on its edge."""
+
+    margin: int
+    """Pixels of `alpha` beyond each side of `mask`, where a soft edge fades; 0 for a crisp one."""
 
     mask: np.ndarray
     """Bool (height, width): the ink, pixels covered at least by half; its first and last row and
@@ -64,17 +73,18 @@ def write_digit(cells: np.ndarray, *, height: int, style: InkStyle) -> Ink:
     Args:
         cells: uint8 (8, 8) with values 0 to 16.
         height: Pixels between the top and the bottom of the ink, at least 8.
-        style: Rotation, slant and thickness.
+        style: Rotation, slant, thickness and edge.
 
     Returns:
-        The ink, cropped to its tight bounds.
+        The ink; its mask is cropped to its tight bounds.
 
     Raises:
         ValueError: The height is below 8, or no canvas gives it (not seen in 10,000 scenes).
     """
     if height < _CELL_PIXELS:
         raise ValueError(f"write_digit: height is {height} pixels, expected at least 8")
-    small = _crop_to_ink(_warp(_upscale(cells), style), style.level, margin=_CELL_PIXELS // 2)
+    around = _SOFT_CELLS * _CELL_PIXELS if style.softness else _CELL_PIXELS // 2
+    small = _crop_to_ink(_warp(_upscale(cells), style), style.level, margin=around)
     rows = height
     # One canvas row more usually makes the ink at most one row higher, so this walks to the height.
     # Where both its ends jump at once, another start of the sampling grid parts them.
@@ -85,7 +95,7 @@ def write_digit(cells: np.ndarray, *, height: int, style: InkStyle) -> Ink:
         canvas = small.resize(size, Image.Resampling.BICUBIC, box=box)
         left, top, right, bottom = bound_ink(np.asarray(canvas) >= style.level)
         if bottom - top == height:
-            return _outline(canvas.crop((left, top, right, bottom)), rows / small.height, style)
+            return _outline(canvas, (left, top, right, bottom), rows / small.height, style)
         rows += height - (bottom - top)
     raise ValueError(f"write_digit: no canvas gives ink of {height} pixels, reached {bottom - top}")
 
@@ -130,8 +140,16 @@ def _crop_to_ink(grey: Image.Image, level: int, *, margin: int) -> Image.Image:
     return grey.crop((left - margin, top - margin, right + margin, bottom + margin))
 
 
-def _outline(grey: Image.Image, zoom: float, style: InkStyle) -> Ink:
-    """Cut at the level, with an edge about `_EDGE_PIXELS` wide."""
-    gain = 255 * _CELL_PIXELS * zoom / (_EDGE_GREY_PER_CELL * _EDGE_PIXELS)
+def _outline(
+    grey: Image.Image, bounds: tuple[int, int, int, int], zoom: float, style: InkStyle
+) -> Ink:
+    """Cut at the level, with an edge about `_EDGE_PIXELS` wide, or a wider one."""
+    crisp = 255 * _CELL_PIXELS * zoom / (_EDGE_GREY_PER_CELL * _EDGE_PIXELS)
+    # No wider than that paper stays white: grey 0 has no ink.
+    gain = crisp ** (1 - style.softness) * max(1.0, 128 / style.level) ** style.softness
     table = [min(255, max(0, round(128 + gain * (value - style.level)))) for value in range(256)]
-    return Ink(alpha=grey.point(table), mask=np.asarray(grey) >= style.level)
+    margin = math.ceil(_SOFT_CELLS * _CELL_PIXELS * zoom) if style.softness else 0
+    left, top, right, bottom = bounds
+    around = grey.crop((left - margin, top - margin, right + margin, bottom + margin))
+    mask = np.asarray(grey.crop(bounds)) >= style.level
+    return Ink(alpha=around.point(table), margin=margin, mask=mask)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from pipelines.shards.augment import degrade, make_texture, vary_background, vary_style
+from pipelines.shards.augment import degrade, vary_background, vary_style
 from pipelines.shards.handwriting import INK_LEVEL
 
 
@@ -17,13 +17,14 @@ def test_backgrounds_keep_their_size_and_differ_from_draw_to_draw():
     assert len({image.tobytes() for image in images}) == 40
 
 
-def test_textures_range_from_flat_to_busy():
+def test_some_backgrounds_are_the_photograph_in_other_colours_and_some_have_nothing_of_it():
+    photograph = Image.new("RGB", (60, 40), (90, 90, 90))
     rng = np.random.default_rng(0)
 
-    spreads = [np.asarray(make_texture((64, 48), rng)).std(axis=(0, 1)).max() for _ in range(40)]
+    images = [np.asarray(vary_background(photograph, rng)) for _ in range(200)]
 
-    assert min(spreads) < 20
-    assert max(spreads) > 50
+    flat = sum((image == image[0, 0]).all() for image in images)
+    assert 0.3 < flat / 200 < 0.7
 
 
 def test_handwriting_varies_within_its_bounds_and_keeps_its_angle():
@@ -34,6 +35,10 @@ def test_handwriting_varies_within_its_bounds_and_keeps_its_angle():
     assert {style.angle for style in styles} == {5.0}
     assert all(abs(style.shear) <= 0.15 and 0.8 <= style.aspect <= 1.25 for style in styles)
     assert {abs(style.level - INK_LEVEL) for style in styles} == set(range(26))
+    soft = [style.softness for style in styles if style.softness]
+    assert 0.4 < len(soft) / 200 < 0.6
+    assert 0 < min(soft) < 0.1
+    assert 0.9 < max(soft) < 1
 
 
 def test_degrading_leaves_some_scenes_alone_and_moves_no_pixel():

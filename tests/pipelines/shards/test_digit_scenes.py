@@ -114,7 +114,7 @@ def test_rotation_stays_within_15_degrees_and_uses_them():
     assert -15 <= min(angles) < -13
     assert 13 < max(angles) <= 15
     assert all(
-        (style.shear, style.aspect, style.level) == (0.0, 1.0, 96)
+        (style.shear, style.aspect, style.level, style.softness) == (0.0, 1.0, 96, 0.0)
         for plan in plan_test_scenes()
         for style in plan.styles
     )
@@ -303,3 +303,23 @@ def test_samples_carry_boxes_masks_and_flags_of_their_scene():
             assert written.box_xyxy == drawn.box_xyxy
             assert written.truncated == drawn.truncated
             assert (read_mask(written.mask) == drawn.mask).all()
+
+
+@pytest.mark.parametrize("softness", [0.0, 0.5, 1.0])
+def test_a_box_is_where_ink_covers_half_of_what_is_under_it_however_soft_its_edge_is(softness):
+    for index in range(12):
+        plan = plan_scene(SOURCES["train"], start_rng(index, "train"))
+        paper = Image.new("RGB", plan.background.size, (255, 255, 255))
+        style = replace(plan.styles[0], softness=softness)
+        alone = replace(
+            plan,
+            background=paper,
+            heights=plan.heights[:1],
+            digits=plan.digits[:1],
+            styles=(style,),
+        )
+
+        canvas, (one,) = draw_objects(alone, np.random.default_rng(index))
+
+        missing = 255 - np.asarray(canvas).astype(int).sum(axis=2) / 3
+        assert bound_ink(missing > missing.max() / 2) == pytest.approx(one.box_xyxy, abs=1)

@@ -47,6 +47,30 @@ def test_the_edge_is_antialiased_and_the_mask_is_what_is_covered_by_half():
     assert 0.01 < ((alpha > 0) & (alpha < 255)).mean() < 0.2
 
 
+@pytest.mark.parametrize("digit", [0, 1, 8])
+def test_a_soft_edge_fades_around_the_same_outline_and_ends_before_the_picture_does(digit):
+    cells = load_handwriting()[0][digit]
+
+    crisp, half, soft = (
+        write_digit(cells, height=120, style=InkStyle(softness=softness))
+        for softness in (0.0, 0.5, 1.0)
+    )
+
+    assert crisp.margin == 0
+    for ink in (half, soft):
+        alpha = np.asarray(ink.alpha)
+        height, width = ink.mask.shape
+        inside = alpha[ink.margin : ink.margin + height, ink.margin : ink.margin + width]
+        assert alpha.shape == (height + 2 * ink.margin, width + 2 * ink.margin)
+        assert (ink.mask == (inside >= 128)).all()
+        assert not np.concatenate([alpha[[0, -1]].ravel(), alpha[:, [0, -1]].ravel()]).any()
+        assert alpha.max() > 200
+    shares = [
+        ((np.asarray(ink.alpha) % 255) > 0).sum() / ink.mask.sum() for ink in (crisp, half, soft)
+    ]
+    assert shares[0] * 2 < shares[1] < shares[2]
+
+
 def test_a_lower_level_thickens_the_stroke():
     cells = load_handwriting()[0][0]
 
