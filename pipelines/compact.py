@@ -3,7 +3,8 @@
     images/part-00000.parquet, boxes/part-00000.parquet, ..., run.json
 
 The rows are the same, in the order of the slices. Each file is written whole, `run.json` last: a
-copy that was cut short has none, and the same command makes it anew.
+copy that was cut short has none, and the same command makes it anew. One copy at a time goes to a
+folder: it is held by a lease, as a run is.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ import pyarrow.parquet as pq
 
 from pipelines import receipts, storage
 from pipelines.errors import ImageError, InputError, StorageError
+from pipelines.lease import Lease
 from pipelines.manifest import Manifest, open_manifest, read_summary
 from pipelines.progress import Progress
-from pipelines.storage import ObjectInfo
+from pipelines.storage import ObjectInfo, Seen
 from pipelines.tables import (
     IMAGES,
     RUN_FILE,
@@ -96,24 +98,93 @@ def compact(config: CompactConfig) -> CompactReport:
         What was copied.
 
     Raises:
-        InputError: If there is no run, it is not finished, or the folder holds something else.
-        StorageError: If a store refused or failed for good, or the run was changed meanwhile.
+        InputError: If there is no run, it is not finished, the folder holds something else, or
+            another copy to it is at work.
+        StorageError: If a store refused or failed for good, or the run or the copy was changed
+            meanwhile.
+        PipelineError: If another copy took the folder over.
     """
     output, to = storage.resolve_uri(config.output), storage.resolve_uri(config.to)
     manifest = _open_finished(output)
-    storage.delete(_check_target(output, to))
+    # Nothing is written, not even a lease, into a folder that is refused.
+    _check_target(output, to)
     run = storage.read_bytes(storage.join_uri(output, RUN_FILE))
-    rows, files = {}, {}
-    for table in _list_tables(output, run):
-        sources = _list_files(output, table, manifest)
-        rows[table], files[table] = _copy_table(
-            table, sources, to, manifest.summary.generation, config.file_bytes
-        )
-    # An update writes its manifest before it touches a slice.
-    if read_summary(output) != manifest.summary:
-        raise StorageError(f"{output}: an update began while it was copied; let it finish first")
-    storage.write_bytes(storage.join_uri(to, RUN_FILE), run, scratch=_scratch(to))
-    return CompactReport(to=to, rows=rows, files=files)
+    tables = _list_tables(output, run)
+    with Lease(to) as lease:
+        copy = _Copy(to, lease)
+        # Looked at again: another copy may have ended meanwhile.
+        copy.clear(_check_target(output, to))
+        rows = {}
+        for table in tables:
+            sources = _list_files(output, table, manifest)
+            rows[table] = _copy_table(
+                table, sources, copy, manifest.summary.generation, config.file_bytes
+            )
+        # An update writes its manifest before it touches a slice.
+        if read_summary(output) != manifest.summary:
+            raise StorageError(f"{output}: an update began while it was copied; let it end first")
+        copy.finish(run)
+    return CompactReport(to=to, rows=rows, files={name: len(copy.sizes[name]) for name in tables})
+
+
+class _Copy:
+    """The copy in its folder, while it is made by who holds the lease."""
+
+    def __init__(self, to: str, lease: Lease) -> None:
+        self._to = to
+        self._lease = lease
+        self.sizes: dict[str, dict[str, int]] = {table: {} for table in TABLES}
+        """Bytes of each file that was put, by table and name."""
+
+    def clear(self, left: Sequence[str]) -> None:
+        """Delete what a copy cut short left behind."""
+        self._lease.confirm()
+        storage.delete(left)
+
+    def add(self, table: str, data: bytes) -> None:
+        """Put the next file of a table."""
+        name = f"part-{len(self.sizes[table]):05d}.parquet"
+        self._put(storage.join_uri(self._to, table, name), data)
+        self.sizes[table][name] = len(data)
+
+    def finish(self, run: bytes) -> None:
+        """Put `run.json`, which says that all is there, once all is.
+
+        Raises:
+            StorageError: If other files stand there than were put.
+        """
+        for table, sizes in self.sizes.items():
+            folder = storage.join_uri(self._to, table)
+            there = _list_sizes(folder)
+            for name in sorted(sizes.keys() | there.keys()):
+                if there.get(name) != sizes.get(name):
+                    raise StorageError(
+                        f"{folder}/{name}: {_say_size(there.get(name))}, expected "
+                        f"{_say_size(sizes.get(name))} as this copy put it; end what else writes "
+                        "there, then run the same command again"
+                    )
+        self._put(storage.join_uri(self._to, RUN_FILE), run)
+
+    def _put(self, uri: str, data: bytes) -> None:
+        self._lease.confirm()
+        # All that stood there was deleted: what stands there now is somebody else's.
+        scratch = storage.join_uri(self._to, ".tmp")
+        storage.write_bytes(uri, data, scratch=scratch, seen=Seen(etag=None))
+
+
+def _list_sizes(folder: str) -> dict[str, int]:
+    """Bytes of the objects directly in a folder, by name; none if there is no such folder."""
+    if not storage.list_names(folder):
+        return {}
+    sizes = {
+        storage.relative_to(info.uri, folder): info.size
+        for info in storage.iter_objects(f"{folder}/")
+    }
+    return {name: size for name, size in sizes.items() if name and "/" not in name}
+
+
+def _say_size(size: int | None) -> str:
+    return "no file" if size is None else f"{size:,} bytes"
 
 
 def _open_finished(output: str) -> Manifest:
@@ -177,18 +248,16 @@ def _list_files(output: str, table: str, manifest: Manifest) -> list[ObjectInfo]
 
 
 def _copy_table(
-    table: str, sources: Sequence[ObjectInfo], to: str, generation: int, file_bytes: int
-) -> tuple[int, int]:
-    """Copy one table; returns its rows and files."""
-    rows, files = 0, 0
+    table: str, sources: Sequence[ObjectInfo], copy: _Copy, generation: int, file_bytes: int
+) -> int:
+    """Copy one table; returns its rows."""
+    rows = 0
     with Progress(len(sources), unit=f"slices of {table}") as progress:
         slices = _read_slices(sources, progress)
         for file in _join_slices(slices, generation, file_bytes):
-            name = storage.join_uri(to, table, f"part-{files:05d}.parquet")
-            storage.write_bytes(name, file.finish(), scratch=_scratch(to))
+            copy.add(table, file.finish())
             rows += file.rows
-            files += 1
-    return rows, files
+    return rows
 
 
 def _read_slices(
@@ -306,7 +375,3 @@ def _describe(metadata: Mapping[bytes, bytes], generation: int) -> dict[bytes, b
     """What a slice's metadata say of the whole run; some are of the slice alone."""
     kept = {name: value for name, value in metadata.items() if name not in _NOTES_OF_A_SLICE}
     return {**kept, b"generation": str(generation).encode()}
-
-
-def _scratch(to: str) -> str:
-    return storage.join_uri(to, ".tmp")
