@@ -30,7 +30,7 @@ _HEALTH = {
     "health_check_timeout_ms": 10_000,
     "health_check_failure_threshold": 3,
 }
-"""A lost node is noticed after three seconds instead of fifteen, twenty times."""
+"""A lost node is noticed after three seconds instead of fifteen, sixty times."""
 
 
 class MortalCluster:

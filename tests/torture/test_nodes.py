@@ -1,4 +1,4 @@
-"""Does a run get over the death of a node? `python -m tests.torture` kills twenty."""
+"""Does a run get over the death of a node? `python -m tests.torture` kills sixty."""
 
 from __future__ import annotations
 
