@@ -7,6 +7,7 @@ message never repeats what may hold a secret (a query string, a password).
 from __future__ import annotations
 
 import re
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from pipelines.errors import InputError
 
 BACKENDS = {"s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "https": "aiohttp"}
 """Remote schemes, and the package without which each cannot be read."""
+
+# A list names millions of objects, and a package is looked for on disk.
+_find_package = cache(find_spec)
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _SCHEME_WITHOUT_SLASHES = re.compile(rf"(?:{'|'.join(BACKENDS)}|file):", re.IGNORECASE)
@@ -218,7 +222,7 @@ def _resolve_remote(scheme: str, text: str) -> str:
         raise InputError(
             f"{shown}: {bucket!r} is not the name of a bucket; expected s3://bucket/prefix"
         )
-    if find_spec(BACKENDS[scheme]) is None:
+    if _find_package(BACKENDS[scheme]) is None:
         package = BACKENDS[scheme]
         raise InputError(f"{shown}: {scheme}:// needs the package {package}: pip install {package}")
     return f"{scheme}://{bucket}{slash or '/'}{key}"

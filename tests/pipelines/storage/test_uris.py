@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines import storage
 from pipelines.errors import InputError
+from pipelines.storage import uris
 from pipelines.storage.uris import redact
 
 _names = st.text(min_size=1, max_size=20).filter(lambda name: "\0" not in name)
@@ -83,13 +85,29 @@ def test_what_is_refused_is_named_without_its_secret(text, words):
 
 
 def test_a_missing_backend_is_named_with_its_package(monkeypatch):
-    monkeypatch.setattr("pipelines.storage.uris.find_spec", lambda name: None)
+    monkeypatch.setattr("pipelines.storage.uris._find_package", lambda name: None)
     with pytest.raises(InputError, match="pip install gcsfs"):
         storage.resolve_uri("gs://bucket/x")
 
 
+def test_a_package_is_looked_for_once_however_many_objects_are_named(monkeypatch):
+    asked = []
+
+    class Finder:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            asked.append(name)
+
+    uris._find_package.cache_clear()
+    monkeypatch.delitem(sys.modules, "s3fs", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    for number in range(3):
+        storage.resolve_uri(f"s3://bucket/{number}.jpg")
+    assert asked == ["s3fs"]
+
+
 def test_an_azure_account_is_no_credential(monkeypatch):
-    monkeypatch.setattr("pipelines.storage.uris.find_spec", lambda name: object())
+    monkeypatch.setattr("pipelines.storage.uris._find_package", lambda name: object())
     text = "abfs://container@account.dfs.core.windows.net/x"
     assert storage.resolve_uri(text) == text
 
