@@ -22,6 +22,7 @@ from overfeat.predictor import Predictor
 from overfeat.views import PreparedImage, ViewPlan, prepare_image
 from pipelines import manifest, storage
 from pipelines.annotate.commit import commit_slice
+from pipelines.annotate.denied import check_credentials
 from pipelines.annotate.kept import find_kept
 from pipelines.annotate.rows import nest_answers
 from pipelines.errors import ImageError, PipelineError
@@ -115,6 +116,10 @@ def read_slice(
 
     Returns:
         A table of `READ_SCHEMA`: all images of the slice, those that are not to be done unread.
+
+    Raises:
+        StorageError: If images were denied because the credentials may read no more: no image is
+            to blame.
     """
     listed = manifest.read_slice(config.output, place)
     entries, receipt = find_kept(config.output, place, listed, again=again)
@@ -124,6 +129,7 @@ def read_slice(
     ] or [{"todo": False}]
     decode = decode_image_apart if apart else decode_image_within
     todo = [row for row in rows if row["todo"]]
+    asked: list[tuple[ObjectInfo, ImageError | None]] = []
     read_seconds = decode_seconds = 0.0
     # A list may not know sizes: never are more than a few encoded images held.
     for first in range(0, len(infos), _READ_AT_ONCE):
@@ -133,8 +139,10 @@ def read_slice(
         read = time.perf_counter()
         for row, info, answer in zip(todo[group], infos[group], answers, strict=True):
             row.update(_decode(info, answer, config, decode))
+            asked.append((info, answer if isinstance(answer, ImageError) else None))
         read_seconds += read - started
         decode_seconds += time.perf_counter() - read
+    check_credentials(config.output, place, entries, asked)
     always = {
         "slice": place.number,
         "generation": place.generation,

@@ -1,7 +1,8 @@
 """Does a store that takes no more end a command with a sentence, and does the next one finish it?
 
-Full disks, read-only file systems and denials at any fsync of a disk, revoked keys before any write
-to S3. Nothing partial may stand under a final name, and the rows are those of a run without outage.
+Full disks, read-only file systems and denials at any fsync of a disk, denials of all images from
+any read on, revoked keys before any write to S3. Nothing partial may stand under a final name, and
+the rows are those of a run without outage.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ import re
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
 from pipelines import lease, storage
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.run import annotate
-from pipelines.errors import StorageError
+from pipelines.errors import ImageError, ImageReason, StorageError
+from pipelines.storage import ObjectInfo
 from tests.builders import encode_picture, make_checkpoint, make_config, make_picture
 from tests.pipelines.annotate.fake_model import FakeModel
 from tests.pipelines.annotate.killed import change_bucket, count_moments
@@ -35,9 +38,12 @@ from tests.torture.stores import RCLONE, open_store
 
 _MOST_EACH = 3
 """Outages of a command before the one that ends."""
+_SHARE_OF_READS = 0.2
+"""Of the outages on a disk."""
 _IMPATIENT = lease.LeaseTimes(heartbeat=0.1, lease=0.3)
 """A lease that cannot be given back is waited for."""
 _REVOKED = "key revoked before a write"
+_UNREADABLE = "images denied from a read on"
 _DENIED = "no valid credentials|access denied"
 """To a question without a body (HEAD) the store does not say what is wrong with the key."""
 
@@ -77,6 +83,8 @@ def _torture_disk(
         moments = count_moments(replace(asked, output=twin))
 
         def strike(config: AnnotateConfig, moments: int = moments) -> str | None:
+            if source.random() < _SHARE_OF_READS:
+                return _deny_reads(config, source)
             return _fill_disk(config, source, moments)
 
         _suffer(asked, strike, struck)
@@ -127,6 +135,22 @@ def _fill_disk(config: AnnotateConfig, source: random.Random, moments: int) -> s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", Countdown(os.fsync, source.randrange(moments), fail))
         return _expect(config, threads, SENTENCES[code], os.strerror(code).lower())
+
+
+def _deny_reads(config: AnnotateConfig, source: random.Random) -> str | None:
+    threads, read, left = set[str](), storage.read_objects, source.randrange(4)
+
+    def read_or_deny(objects: Sequence[ObjectInfo], **options: Any) -> list[Any]:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            return read(objects, **options)
+        threads.add(threading.current_thread().name)
+        return [ImageError(ImageReason.ACCESS_DENIED, f"{info.uri}: denied") for info in objects]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(storage, "read_objects", read_or_deny)
+        return _expect(config, threads, "the credentials may read none", _UNREADABLE)
 
 
 def _revoke_key(config: AnnotateConfig, source: random.Random) -> str | None:
