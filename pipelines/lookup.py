@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
 
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 _LOOK_UPS: Final = 16
 """Objects looked up at a time (assumed: hides an object store's latency)."""
+_IN_FLIGHT: Final = 4 * _LOOK_UPS
+"""Look-ups that are begun and not yet given on: few enough whatever the number of names, and enough
+for one that is slow to hold up no other (assumed)."""
 
 
 def look_up_objects(names: Iterable[str]) -> Iterator[ObjectInfo]:
@@ -30,7 +34,13 @@ def look_up_objects(names: Iterable[str]) -> Iterator[ObjectInfo]:
         Those that are there and can be asked for, in order: of others the read will say why.
     """
     with ThreadPoolExecutor(_LOOK_UPS) as threads:
-        yield from filter(None, threads.map(_look_up, names))
+        # Not `map`, which begins all of them before it gives the first one on.
+        begun: deque[Future[ObjectInfo | None]] = deque()
+        for name in names:
+            if len(begun) == _IN_FLIGHT and (found := begun.popleft().result()):
+                yield found
+            begun.append(threads.submit(_look_up, name))
+        yield from filter(None, (look_up.result() for look_up in begun))
 
 
 def look_up_members(names: Iterable[str], known_etags: Mapping[str, str]) -> Iterator[ObjectInfo]:

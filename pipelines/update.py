@@ -33,7 +33,7 @@ from pipelines.manifest import (
 from pipelines.storage import ObjectInfo
 
 _CHUNK: Final = 65_536
-"""Images of the new listing that are compared at once."""
+"""Images of the new listing, or looked up in the store, that are compared at once."""
 _NAME_WORDS: Final = 2
 _WORD_BYTES: Final = 8
 _Number = TypeVar("_Number", bound=np.generic)
@@ -203,8 +203,9 @@ class Comparison:
         is_member = self._tar_numbers[places] >= 0
         objects = itertools.compress(names, is_open & ~is_member)
         members = itertools.compress(names, is_open & is_member)
-        found = [*look_up_objects(objects), *look_up_members(members, self.tars)]
-        self._remember(self._find([info.uri for info in found]), found)
+        found = itertools.chain(look_up_objects(objects), look_up_members(members, self.tars))
+        while chunk := list(itertools.islice(found, _CHUNK)):
+            self._remember(self._find([info.uri for info in chunk]), chunk)
 
     def touched_slices(self) -> Iterator[tuple[int, list[ManifestEntry]]]:
         """Go through the slices that change; asked once the listing has ended.

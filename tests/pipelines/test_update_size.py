@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tracemalloc
 
-from pipelines import update
-from pipelines.manifest import cut_slices, read_summary
+from pipelines import lookup, update
+from pipelines.manifest import cut_slices, open_manifest, read_summary
 from pipelines.storage import ObjectInfo
-from pipelines.update import Changes
+from pipelines.update import Changes, Comparison
 from tests.pipelines.manifest.updates import begin, look_again
 from tests.pipelines.manifest.written import CountedReads, WatchedWrites, write_first
 
@@ -59,3 +59,20 @@ def test_memory_grows_by_digests_alone(tmp_path, monkeypatch):
     # 29 bytes an image, twice while they are sorted, and a place a slice of three; Python objects
     # would be above 500.
     assert (peaks[1] - peaks[0]) / 8_000 < 150
+
+
+def test_the_memory_of_a_retry_grows_by_names_and_digests_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(update, "_CHUNK", 512)
+    monkeypatch.setattr(lookup, "_look_up", {info.uri: info for info in list_many(16_000)}.get)
+    peaks = []
+    for count in (8_000, 16_000):
+        output = str(tmp_path / f"{count}")
+        begin(output, list_many(count))
+        failed = {0: {info.uri for info in list_many(count)}}
+        comparison = Comparison(open_manifest(output), failed, None)
+        tracemalloc.start()
+        comparison.take_store()
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # Sets and lists of the names, and a digest of each; a look-up that is held is above 1,000.
+    assert (peaks[1] - peaks[0]) / 8_000 < 400
