@@ -1,30 +1,21 @@
 """Which objects are a run's images: a prefix, a glob, a list, or tars; streamed in a fixed order.
 
 A tar is opened where it is named: by itself, by a glob that ends in `.tar`, or in a list. Below a
-prefix it is an object like others: a bucket may hold terabytes of backups.
+prefix, and in an S3 Inventory, it is an object like others: a bucket may hold terabytes of backups.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from types import MappingProxyType
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines import storage
 from pipelines.errors import InputError
+from pipelines.lists import is_inventory, is_list, iter_inventory, iter_list
 from pipelines.storage import ObjectInfo
 from pipelines.tars import TarIndex, is_compressed, is_tar, read_ahead, refuse_compressed
-
-LIST_SUFFIXES = (".txt", ".parquet")
-"""An `--images` that ends so is a list of URIs: a line each, or the column `image`."""
-_LIST_BATCH_ROWS = 65_536
-
 
 _MOST_NAMED = 5
 """Of what is refused for the same reason; the rest is counted."""
@@ -67,18 +58,6 @@ class SelectionCounts:
     """Tars among the skipped objects."""
 
 
-def is_list(images: str) -> bool:
-    """Say whether a list of URIs is named.
-
-    Args:
-        images: As the user named them.
-
-    Returns:
-        Whether it is.
-    """
-    return images.lower().endswith(LIST_SUFFIXES)
-
-
 def select_images(
     images: str,
     *,
@@ -93,7 +72,8 @@ def select_images(
     Args:
         images: A folder, a glob, a list of URIs, or a tar; resolved.
         output: The run's own output, left out where it lies inside.
-        suffixes: Endings of images' names, matched in any case. A list is taken as it is.
+        suffixes: Endings of images' names, matched in any case. A list is taken as it is, but for
+            an S3 Inventory, which is a listing.
         counts: Counts what is left out.
         known_tars: Etags by URI. A tar of that version is given itself, in place of its images.
         limit: Most images, what follows is not looked at; None for all.
@@ -125,10 +105,16 @@ def _select(
 ) -> Iterator[ObjectInfo]:
     damaged, twins = refused
     endings = tuple(suffix.lower() for suffix in suffixes)
-    if is_list(images):
-        yield from _open_tars(_read_list(images, twins), endings, counts, known_tars, damaged)
-        return
     inside_output = output.rstrip("/") + "/"
+    if is_list(images):
+        if not is_inventory(images):
+            found = _leave_twins(_check_entries(images), twins)
+            yield from _open_tars(found, endings, counts, known_tars, damaged)
+            return
+        found = _leave_twins(iter_inventory(images), twins)
+        outside = (info for info in found if not info.uri.startswith(inside_output))
+        yield from _take_images(outside, endings, counts)
+        return
     if (images.rstrip("/") + "/").startswith(inside_output):
         raise InputError(f"--images {images} lies inside --output {output}: choose another output")
     # Where a key holds * or [, the folder of that very name comes first.
@@ -141,7 +127,14 @@ def _select(
         tars = outside if is_glob else [ObjectInfo(uri=images)]
         yield from _open_tars(tars, endings, counts, known_tars, damaged)
         return
-    for info in outside:
+    yield from _take_images(outside, endings, counts)
+
+
+def _take_images(
+    found: Iterable[ObjectInfo], endings: tuple[str, ...], counts: SelectionCounts
+) -> Iterator[ObjectInfo]:
+    """Give the images of a listing, and count the rest."""
+    for info in found:
         if info.is_folder_key or not info.uri.lower().endswith(endings):
             counts.skipped += 1
             counts.tars += is_tar(info.uri)
@@ -187,9 +180,13 @@ def _is_folder(uri: str) -> bool:
         return False
 
 
-def _read_list(uri: str, twins: _Refused) -> Iterator[ObjectInfo]:
-    seen: set[int] = set()
-    for number, info in _list_entries(uri):
+def _check_entries(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
+    """The entries of a list, but for what none may name.
+
+    Raises:
+        InputError: If one does.
+    """
+    for number, info in iter_list(uri):
         if "?" in info.uri and not storage.is_local(info.uri):
             raise InputError(f"list {uri}, entry {number}: has a query string; give plain URIs")
         if storage.is_local(info.uri) and not storage.is_local(uri):
@@ -202,60 +199,20 @@ def _read_list(uri: str, twins: _Refused) -> Iterator[ObjectInfo]:
             raise InputError(
                 f"list {uri}, entry {number}: {info.uri} is a member of a tar; list the tar"
             )
+        # A tar is opened, so that what a list says of its version is not needed, and may be old.
+        yield number, ObjectInfo(uri=info.uri) if is_tar(info.uri) else info
+
+
+def _leave_twins(
+    entries: Iterable[tuple[int, ObjectInfo]], twins: _Refused
+) -> Iterator[ObjectInfo]:
+    """Pass on what is named for the first time, and note the rest."""
+    seen: set[int] = set()
+    for number, info in entries:
         # 64-bit hashes take less room than the texts.
         mark = hash(info.uri)
         if mark in seen:
             twins.add(f"entry {number} ({info.uri})")
             continue
         seen.add(mark)
-        # A tar is opened, so that what a list says of its version is not needed, and may be old.
-        yield ObjectInfo(uri=info.uri) if is_tar(info.uri) else info
-
-
-def _list_entries(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
-    """The entries of a list by the number of their line or row, from 1.
-
-    Raises:
-        InputError: If it cannot be read, or is none.
-    """
-    try:
-        if PurePosixPath(uri).suffix.lower() == ".parquet":
-            yield from _parquet_entries(uri)
-            return
-        text = storage.read_bytes(uri).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise InputError(f"list {uri}: no such object; give a text or Parquet list") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"list {uri}: not UTF-8 text ({error}); give one URI a line") from None
-    except pa.ArrowInvalid as error:
-        raise InputError(f"list {uri}: not a Parquet file ({error}); write it anew") from None
-    for number, line in enumerate(io.StringIO(text), start=1):
-        if entry := line.strip():
-            yield number, ObjectInfo(uri=storage.resolve_uri(entry))
-
-
-def _parquet_entries(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
-    with storage.open_range_reader(uri) as file:
-        table = pq.ParquetFile(file)
-        names = table.schema_arrow.names
-        if "image" not in names:
-            raise InputError(f"list {uri}: columns {', '.join(names)}; expected one named image")
-        known = [name for name in ("image", "size", "etag") if name in names]
-        batches = table.iter_batches(_LIST_BATCH_ROWS, columns=known)
-        rows = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
-        for number, row in enumerate(rows, start=1):
-            name = row["image"]
-            if not isinstance(name, str):
-                raise InputError(
-                    f"list {uri}, entry {number}: the column image holds {name!r}, expected a URI; "
-                    "leave the row out, or name an object"
-                )
-            yield (
-                number,
-                ObjectInfo(
-                    uri=storage.resolve_uri(name),
-                    size=row.get("size") or 0,
-                    # As the S3 API has them: in quotes.
-                    etag=(row.get("etag") or "").strip('"'),
-                ),
-            )
+        yield info

@@ -14,6 +14,7 @@ from typing import Final
 from pipelines import receipts, storage
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.errors import ImageReason, InputError, PipelineError
+from pipelines.lists import is_list
 from pipelines.manifest import (
     GenerationCounts,
     Manifest,
@@ -24,7 +25,7 @@ from pipelines.manifest import (
     write_generation,
 )
 from pipelines.receipts import RowCounts
-from pipelines.selection import SelectionCounts, is_list, select_images
+from pipelines.selection import SelectionCounts, select_images
 from pipelines.storage import ObjectInfo
 from pipelines.update import Changes, Comparison, write_update
 from pipelines.wording import tell_count

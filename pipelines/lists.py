@@ -1,0 +1,225 @@
+"""What does a list of URIs name? Text, a line each, or Parquet; an S3 Inventory in Parquet, too.
+
+Both are streamed: a list of a hundred million lines takes no more memory than a short one.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import storage
+from pipelines.errors import InputError
+from pipelines.storage import ObjectInfo
+
+LIST_SUFFIXES: Final = (".txt", ".parquet")
+"""An `--images` that ends so is a list of URIs: a line each, or the column `image`."""
+_BATCH_ROWS: Final = 65_536
+_NOT_UTF8: Final = re.compile(r"[\udc80-\udcff]")
+"""What is decoded from bytes that are none."""
+_LARGEST_SIZE: Final = 2**63 - 1
+_INVENTORY: Final = ("bucket", "key")
+"""Columns that every S3 Inventory has."""
+
+
+def is_list(images: str) -> bool:
+    """Say whether a list of URIs is named.
+
+    Args:
+        images: As the user named them.
+
+    Returns:
+        Whether it is.
+    """
+    return images.lower().endswith(LIST_SUFFIXES)
+
+
+def is_inventory(uri: str) -> bool:
+    """Say whether a list is an S3 Inventory: by its columns, if it is Parquet.
+
+    Args:
+        uri: Of the list.
+
+    Returns:
+        Whether it is.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    if not _is_parquet(uri):
+        return False
+    with _open_table(uri) as table:
+        names = table.schema_arrow.names
+    return "image" not in names and set(_INVENTORY) <= set(names)
+
+
+def iter_list(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
+    """Stream the entries of a list, with size and etag where they are told.
+
+    Args:
+        uri: Of the list.
+
+    Yields:
+        The number of a line or row, from 1, and what it names.
+
+    Raises:
+        InputError: If it cannot be read, or is none.
+    """
+    yield from _parquet_entries(uri) if _is_parquet(uri) else _text_entries(uri)
+
+
+def iter_inventory(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
+    """Stream the objects of an S3 Inventory: newest versions alone, and no delete markers.
+
+    In Parquet keys are as they are; in CSV they would be URL-encoded, which is not read here.
+
+    Args:
+        uri: Of one of its data files.
+
+    Yields:
+        The number of a row, from 1, and the object, as a listing shows it.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    columns = (*_INVENTORY, "size", "e_tag", "is_latest", "is_delete_marker")
+    for number, row in _iter_rows(uri, columns):
+        if row.get("is_latest") is False or row.get("is_delete_marker"):
+            continue
+        bucket, key = (_take_text(uri, number, row, name) for name in _INVENTORY)
+        # A key is literal: what looks like a query string there is none.
+        found = storage.resolve_uri(f"s3://{bucket}/") + key
+        yield number, _describe(uri, number, found, row.get("size"), row.get("e_tag"))
+
+
+def _text_entries(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
+    try:
+        with (
+            storage.open_range_reader(uri) as file,
+            # A line ends at \n alone; what is not UTF-8 is found line by line.
+            io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline="\n") as lines,
+        ):
+            for number, line in enumerate(lines, start=1):
+                if _NOT_UTF8.search(line):
+                    raise InputError(
+                        f"list {uri}, entry {number}: not UTF-8 text; give one URI a line"
+                    )
+                if entry := line.strip():
+                    yield number, ObjectInfo(uri=storage.resolve_uri(entry))
+    except FileNotFoundError:
+        raise InputError(_say_missing(uri)) from None
+
+
+def _parquet_entries(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
+    for number, row in _iter_rows(uri, ("image", "size", "etag")):
+        name = storage.resolve_uri(_take_text(uri, number, row, "image"))
+        yield number, _describe(uri, number, name, row.get("size"), row.get("etag"))
+
+
+def _describe(uri: str, number: int, name: str, size: int | None, etag: str | None) -> ObjectInfo:
+    """An object as a list tells of it.
+
+    Raises:
+        InputError: If it cannot have that size.
+    """
+    if not 0 <= (size or 0) <= _LARGEST_SIZE:
+        raise InputError(
+            f"list {uri}, entry {number}: the column size holds {size}, expected bytes from 0 on; "
+            "correct it, or leave the column out"
+        )
+    # The S3 API has etags in quotes.
+    return ObjectInfo(uri=name, size=size or 0, etag=(etag or "").strip('"'))
+
+
+def _take_text(uri: str, number: int, row: dict[str, Any], column: str) -> str:
+    """What a row names.
+
+    Raises:
+        InputError: If it names nothing.
+    """
+    name = row[column]
+    if not isinstance(name, str):
+        raise InputError(
+            f"list {uri}, entry {number}: the column {column} holds {name!r}, expected "
+            f"{'a URI' if column == 'image' else f'the {column} of an object'}; leave the row out, "
+            "or name an object"
+        )
+    return name
+
+
+def _iter_rows(uri: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a Parquet list by their numbers from 1: the columns of these that it has.
+
+    Raises:
+        InputError: If it lacks what names an object, or a column is of another kind.
+    """
+    with _open_table(uri) as table:
+        schema = table.schema_arrow
+        if columns[0] not in schema.names:
+            raise InputError(
+                f"list {uri}: columns {', '.join(schema.names)}; expected one named image, or "
+                "bucket and key as an S3 Inventory has them"
+            )
+        known = [name for name in columns if name in schema.names]
+        for name in known:
+            _check_kind(uri, name, schema.field(name).type)
+        batches = table.iter_batches(_BATCH_ROWS, columns=known)
+        number = 0
+        for batch in batches:
+            for row in batch.to_pylist():
+                number += 1
+                yield number, row
+
+
+def _check_kind(uri: str, column: str, kind: pa.DataType) -> None:
+    """Make sure that a column holds what its name says; what names objects is seen row by row.
+
+    Raises:
+        InputError: If it does not.
+    """
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if column == "size":
+        is_fit, expected = pa.types.is_integer(value), "whole numbers of bytes"
+    elif column.startswith("is_"):
+        is_fit, expected = pa.types.is_boolean(value), "true or false"
+    elif column in {"etag", "e_tag"}:
+        is_fit = pa.types.is_string(value) or pa.types.is_large_string(value)
+        expected = "text"
+    else:
+        return
+    if not is_fit and not pa.types.is_null(value):
+        raise InputError(
+            f"list {uri}: the column {column} is of the type {kind}, expected {expected}; convert "
+            "it, or leave it out"
+        )
+
+
+@contextmanager
+def _open_table(uri: str) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet list.
+
+    Raises:
+        InputError: If it is missing, or none.
+    """
+    try:
+        with storage.open_range_reader(uri) as file:
+            yield pq.ParquetFile(file)
+    except FileNotFoundError:
+        raise InputError(_say_missing(uri)) from None
+    except pa.ArrowInvalid as error:
+        raise InputError(f"list {uri}: not a Parquet file ({error}); write it anew") from None
+
+
+def _say_missing(uri: str) -> str:
+    return f"list {uri}: no such object; give a text or Parquet list"
+
+
+def _is_parquet(uri: str) -> bool:
+    return PurePosixPath(uri).suffix.lower() == ".parquet"
