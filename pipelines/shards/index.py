@@ -11,7 +11,7 @@ from typing import Any, Final
 from pipelines import storage
 from pipelines.errors import InputError
 from pipelines.shards.packing import Receipt, list_shards
-from pipelines.shards.places import INDEX_NAME, put
+from pipelines.shards.places import INDEX_NAME, change
 from pipelines.shards.plan import Plan
 from pipelines.wording import tell_count
 
@@ -62,6 +62,20 @@ def write_index(folder: str, split: str, plan: Plan, receipts: Sequence[Receipt]
     Raises:
         InputError: The folder holds shards of other classes.
     """
+    index: dict[str, Any] = {}
+
+    def make() -> bytes:
+        index.clear()
+        index.update(_enter(folder, split, plan, receipts))
+        return json.dumps(index, sort_keys=True, indent=1).encode()
+
+    change(folder, storage.join_uri(folder, INDEX_NAME), make)
+    _warn_of_leftovers(folder, index)
+    return index
+
+
+def _enter(folder: str, split: str, plan: Plan, receipts: Sequence[Receipt]) -> dict[str, Any]:
+    """The index that stands there, with a split in place of what it said of it."""
     index = read_index(folder) or {"version": INDEX_VERSION, "recipes": {}, "shards": []}
     check_classes(index, plan, folder)
     index["classes"] = list(plan.classes)
@@ -74,9 +88,6 @@ def write_index(folder: str, split: str, plan: Plan, receipts: Sequence[Receipt]
     index["shards"] = sorted([*others, *entries], key=lambda shard: str(shard["name"]))
     index["recipes"][split] = dict(plan.recipe)
     index.setdefault("rejects", {})[split] = dict(_count_reasons(receipts))
-    data = json.dumps(index, sort_keys=True, indent=1).encode()
-    put(folder, storage.join_uri(folder, INDEX_NAME), data)
-    _warn_of_leftovers(folder, index)
     return index
 
 

@@ -8,15 +8,20 @@ OUTPUT/packing/SPLIT/receipt-000000.json    written after its shard
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from pipelines import storage
+from pipelines.errors import StorageError
+from pipelines.storage import OvertakenError
 
 INDEX_NAME: Final = "index.json"
 REJECTS_NAME: Final = "rejects.parquet"
 RECORDS_NAME: Final = "records.parquet"
 PLAN_NAME: Final = "plan.json"
 RECEIPT_START: Final = "receipt-"
+_CHANGES_TRIED: Final = 20
+"""Assumed: more splits than are ever packed at once."""
 
 
 def packing_folder(folder: str, split: str) -> str:
@@ -72,3 +77,27 @@ def put(folder: str, uri: str, data: bytes) -> None:
         StorageError: The store refused, or did not answer.
     """
     storage.write_bytes(uri, data, scratch=storage.join_uri(folder, ".tmp"))
+
+
+def change(folder: str, uri: str, make: Callable[[], bytes]) -> None:
+    """Change an object that speaks of all splits, and lose nothing that another process puts there.
+
+    Args:
+        folder: Of the shards.
+        uri: Of the object; it need not be there yet.
+        make: Reads what stands there and makes the bytes to be put over it; called again if
+            something else stands there by then.
+
+    Raises:
+        InputError: The bucket does not exist.
+        StorageError: The store refused or did not answer, or others put there without end.
+    """
+    for _ in range(_CHANGES_TRIED):
+        seen = storage.look(uri)
+        data = make()
+        try:
+            storage.write_bytes(uri, data, scratch=storage.join_uri(folder, ".tmp"), seen=seen)
+        except OvertakenError:
+            continue
+        return
+    raise StorageError(f"{uri}: others change it without end; run the same command again")

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines import storage, tables
-from pipelines.shards.places import REJECTS_NAME, put
+from pipelines.shards.places import REJECTS_NAME, change
 
 REJECTS_SCHEMA: Final = pa.schema(
     [
@@ -73,12 +73,21 @@ def write_rejects(folder: str, split: str, rejects: Sequence[Reject]) -> None:
         {"split": split, "name": one.name, "reason": one.reason, "message": one.message}
         for one in rejects
     ]
-    table = pa.Table.from_pylist(rows, REJECTS_SCHEMA)
-    if storage.exists(uri):
-        before = tables.read_table(uri)
-        others = before.filter(pc.not_equal(before["split"], pa.scalar(split)))
-        table = pa.concat_tables([others.cast(REJECTS_SCHEMA), table])
+    ours = pa.Table.from_pylist(rows, REJECTS_SCHEMA)
+    change(folder, uri, lambda: _encode(_join(uri, split, ours)))
+
+
+def _join(uri: str, split: str, ours: pa.Table) -> pa.Table:
+    if not storage.exists(uri):
+        return ours
+    before = tables.read_table(uri)
+    others = before.filter(pc.not_equal(before["split"], pa.scalar(split)))
+    return pa.concat_tables([others.cast(REJECTS_SCHEMA), ours])
+
+
+def _encode(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     ordered = table.sort_by([("split", "ascending"), ("name", "ascending")])
     pq.write_table(ordered, sink, compression="zstd")
-    put(folder, uri, sink.getvalue().to_pybytes())
+    data: bytes = sink.getvalue().to_pybytes()
+    return data

@@ -362,7 +362,7 @@ def test_other_classes_in_the_folder_are_refused_before_anything_is_packed(tmp_p
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"version": 99}', "version 99, expected 1"),
+        ('{"version": 99}', "version 99, expected 2"),
         ("{", r"index\.json: is not JSON .*choose another output"),
         ("[]", r"index\.json: version None"),
     ],
