@@ -14,6 +14,7 @@ from types import MappingProxyType
 from pipelines import storage
 from pipelines.errors import InputError
 from pipelines.lists import is_inventory, is_list, iter_inventory, iter_list
+from pipelines.once import take_once
 from pipelines.storage import ObjectInfo
 from pipelines.tars import TarIndex, is_compressed, is_tar, read_ahead, refuse_compressed
 
@@ -79,7 +80,7 @@ def select_images(
         limit: Most images, what follows is not looked at; None for all.
 
     Yields:
-        Images, in the store's order or the list's; those of a tar in the tar's.
+        Images, each once, in the store's order or the list's; those of a tar in the tar's.
 
     Raises:
         InputError: If the bucket, folder, list or tar is missing, the list holds a URI twice, the
@@ -120,7 +121,8 @@ def _select(
     # Where a key holds * or [, the folder of that very name comes first.
     is_glob = storage.is_glob(images) and not _is_folder(images)
     found = storage.iter_glob(images) if is_glob else storage.iter_objects(images)
-    outside = (info for info in found if not info.uri.startswith(inside_output))
+    # A store may break its promise, and a second entry would be a second row.
+    outside = take_once(info for info in found if not info.uri.startswith(inside_output))
     if _names_archive(images, is_glob=is_glob):
         refuse_compressed(images)
         # One tar needs no listing, which https has none of.

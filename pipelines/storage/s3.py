@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -45,7 +46,16 @@ class S3Store:
     """Buckets of AWS, or of a server named by `AWS_ENDPOINT_URL`."""
 
     def iter_objects(self, uri: str, name_start: str = "") -> Iterator[ObjectInfo]:
-        """Stream the listing, page by page, in the order of the server."""
+        """Stream the listing, page by page, in the order of the server.
+
+        Of a key that is named several times in a row, as rclone does while an object is replaced,
+        the first entry is given, as of any object that is replaced once it was listed. The protocol
+        has keys ascend; where a server does not, what it names again further on is given again.
+        """
+        for _, entries in itertools.groupby(self._list(uri, name_start), key=lambda info: info.uri):
+            yield next(entries)
+
+    def _list(self, uri: str, name_start: str) -> Iterator[ObjectInfo]:
         bucket, key = bucket_and_key(uri)
         if key and not key.endswith("/"):
             # Listing `photos` as a prefix would also read the pages of `photos-old/`.

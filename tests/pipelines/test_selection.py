@@ -12,6 +12,8 @@ from pipelines import storage
 from pipelines.errors import InputError
 from pipelines.images import IMAGE_SUFFIXES
 from pipelines.selection import SelectionCounts, select_images
+from pipelines.storage import ObjectInfo
+from pipelines.storage.local import LocalStore
 from tests.pipelines.tar_files import make_tar, put_tar
 
 
@@ -107,6 +109,16 @@ def test_the_output_inside_the_images_is_left_out_and_its_namesake_is_not(store_
 def test_images_inside_the_output_are_refused(store_root, images):
     put(store_root, "in/a.jpg")
     assert "choose another output" in refusal(store_root + images, output=store_root)
+
+
+@pytest.mark.parametrize("pattern", ["in", "in/*.jpg"])
+def test_an_object_that_a_store_lists_twice_out_of_order_is_one_image(
+    tmp_path, monkeypatch, pattern
+):
+    listed = [ObjectInfo(uri=f"{tmp_path}/in/{name}.jpg") for name in "cabcdab"]
+    monkeypatch.setattr(LocalStore, "iter_objects", lambda *_: iter(listed))
+    monkeypatch.setattr("pipelines.selection._is_folder", lambda _: False)
+    assert select_names(str(tmp_path), pattern) == ([f"in/{name}.jpg" for name in "cabd"], 0)
 
 
 def test_a_missing_folder_is_refused(tmp_path):

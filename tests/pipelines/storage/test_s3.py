@@ -219,6 +219,34 @@ def test_an_object_replaced_between_two_ranges_is_an_error(s3_bucket):
             file.read(50)
 
 
+def list_page(*names, token=""):
+    """A page of a listing, of objects of as many bytes as their place in it."""
+    entries = "".join(
+        f"<Contents><Key>{name}</Key><Size>{size}</Size></Contents>"
+        for size, name in enumerate(names)
+    )
+    cut = (
+        f"<IsTruncated>true</IsTruncated><NextContinuationToken>{token}</NextContinuationToken>"
+        if token
+        else ""
+    )
+    return Reply(body=f"<ListBucketResult>{cut}{entries}</ListBucketResult>".encode())
+
+
+def test_a_key_that_is_named_several_times_in_a_row_is_listed_once(monkeypatch):
+    with serve_script(monkeypatch, list_page("in/a.jpg", "in/a.jpg", "in/a.jpg", "in/b.jpg")):
+        listed = [(info.uri, info.size) for info in storage.iter_objects("s3://bucket/in/")]
+    assert listed == [("s3://bucket/in/a.jpg", 0), ("s3://bucket/in/b.jpg", 3)]
+
+
+def test_a_key_that_ends_a_page_and_begins_the_next_one_is_listed_once(monkeypatch):
+    pages = (list_page("in/a", "in/b", token="on"), list_page("in/b", "in/c"))
+    with serve_script(monkeypatch, *pages) as script:
+        listed = [info.uri for info in storage.iter_objects("s3://bucket/in/")]
+    assert listed == [f"s3://bucket/in/{name}" for name in "abc"]
+    assert len(script.requests) == 2
+
+
 def test_a_listing_cut_without_a_token_is_an_error(monkeypatch):
     page = (
         b"<ListBucketResult><IsTruncated>true</IsTruncated>"
