@@ -1,6 +1,7 @@
 """How are objects read and put in Google and Azure storage, and read over https, through fsspec?
 
-Unlike S3, where the etag comes with the bytes, an object is asked about first and read after.
+Unlike S3, where the etag comes with the bytes, an object is asked about before it is read, and
+again after.
 """
 
 from __future__ import annotations
@@ -258,13 +259,16 @@ class RemoteStore:
                 ImageReason.TOO_LARGE, f"{uri}: {size} bytes, at most {max_bytes} are read"
             )
         if listed.offset is None:
-            return ObjectBytes(data=filesystem.cat_file(path), etag=etag)
-        check_range(listed, there)
-        # Of no bytes there is no range.
-        end = listed.offset + size
-        data = filesystem.cat_file(path, start=listed.offset, end=end) if size else b""
-        if len(data) != size:
-            raise ConnectionError(f"{len(data)} bytes came of a range of {size}")
+            data = filesystem.cat_file(path)
+        else:
+            check_range(listed, there)
+            # Of no bytes there is no range.
+            end = listed.offset + size
+            data = filesystem.cat_file(path, start=listed.offset, end=end) if size else b""
+            if len(data) != size:
+                raise ConnectionError(f"{len(data)} bytes came of a range of {size}")
+        if etag and _find_etag(filesystem.info(path)) != etag:
+            raise ImageError(ImageReason.CHANGED, f"{uri}: changed while it was read")
         return ObjectBytes(data=data, etag=etag)
 
     def _refuse_to_write(self, uri: str) -> None:

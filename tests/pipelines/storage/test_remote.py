@@ -152,6 +152,32 @@ def test_a_backend_without_conditional_puts_says_so(memory, monkeypatch):
         store.create(f"{root}/x", b"first", scratch=None)
 
 
+@pytest.mark.parametrize("member", [{}, {"offset": 1, "size": 2}])
+def test_an_object_that_is_replaced_between_question_and_read_is_changed(
+    memory, monkeypatch, member
+):
+    """Its new bytes would stand under its old etag."""
+    store, root = memory
+    info, cat_file = MemoryFileSystem.info, MemoryFileSystem.cat_file
+
+    def tell_etag(filesystem, path):
+        found = info(filesystem, path)
+        return found | {"etag": filesystem.store[found["name"]].getvalue()[:3].decode()}
+
+    def replace_and_read(filesystem, path, **span):
+        monkeypatch.setattr(MemoryFileSystem, "cat_file", cat_file)
+        filesystem.pipe_file(path, b"new bytes")
+        return cat_file(filesystem, path, **span)
+
+    monkeypatch.setattr(MemoryFileSystem, "info", tell_etag)
+    store.write(f"{root}/x", b"old bytes", scratch=None)
+    monkeypatch.setattr(MemoryFileSystem, "cat_file", replace_and_read)
+    changed, whole = read_one(store, f"{root}/x", **member), read_one(store, f"{root}/x")
+    assert isinstance(changed, ImageError)
+    assert changed.reason is ImageReason.CHANGED
+    assert whole == storage.ObjectBytes(data=b"new bytes", etag="new")
+
+
 def test_https_is_read_with_the_etag_of_the_server(web):
     store, root = web
     assert read_one(store, f"{root}/a.jpg") == storage.ObjectBytes(data=b"data", etag="v1")
