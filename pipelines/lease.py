@@ -298,7 +298,7 @@ def _describe(holder: Holder) -> str:
 
 
 def _identify_process(pid: int) -> str:
-    """Name a living process as no other one is named, on any machine; "" where there is none."""
+    """Name a process as no other one is named, on any machine; "" where that cannot be read."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
         space = Path("/proc/self/ns/pid").readlink().name
@@ -306,7 +306,8 @@ def _identify_process(pid: int) -> str:
         status = Path(f"/proc/{pid}/stat").read_text("latin-1").rpartition(")")[2].split()
     except OSError:
         return ""
-    return "" if status[0] == _ZOMBIE else f"{boot}/{space}/{pid}/{status[_START_TIME]}"
+    # One that has ended has a name that no driver has noted.
+    return f"{boot}/{space}/{pid}/{_ZOMBIE if status[0] == _ZOMBIE else status[_START_TIME]}"
 
 
 def _has_ended(process: str) -> bool:
@@ -314,4 +315,15 @@ def _has_ended(process: str) -> bool:
     theirs, ours = map(_PROCESS.fullmatch, (process, _identify_process(os.getpid())))
     if theirs is None or ours is None or theirs["machine"] != ours["machine"]:
         return False
-    return _identify_process(int(theirs["pid"])) != process
+    pid = int(theirs["pid"])
+    now = _identify_process(pid)
+    return now != process if now else not _is_there(pid)
+
+
+def _is_there(pid: int) -> bool:
+    """Whether a process has this number, though /proc hides it: another user's may be hidden."""
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
+    return True

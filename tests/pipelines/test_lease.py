@@ -94,6 +94,21 @@ def test_another_process_with_the_number_of_a_killed_one_is_not_taken_for_it(tmp
     assert enter(str(tmp_path), PATIENT) < 30
 
 
+def test_another_users_driver_that_proc_hides_is_watched(tmp_path, monkeypatch):
+    """So it is where /proc is mounted with `hidepid`."""
+    ours, read_text = lease_module._identify_process(os.getpid()), Path.read_text
+
+    def hide(path, *options):
+        if path == Path("/proc/1/stat"):
+            raise FileNotFoundError(path)
+        return read_text(path, *options)
+
+    monkeypatch.setattr(Path, "read_text", hide)
+    machine = ours.rsplit("/", 2)[0]
+    put_holder(str(tmp_path), process=f"{machine}/1/5")
+    assert enter(str(tmp_path), QUICK) >= QUICK.lease
+
+
 def test_a_paused_driver_that_was_relieved_finds_out(tmp_path):
     output = str(tmp_path)
     with start_holder(output) as (holder, lease_id):
