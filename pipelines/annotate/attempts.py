@@ -99,10 +99,12 @@ def read_attempts(output: str) -> dict[tuple[int, int], int]:
 
 
 def _read_one(uri: str) -> tuple[int, int] | None:
-    """Generation and attempts; None if the note cannot be read."""
+    """Generation and attempts; None if the note cannot be read, or is gone since it was listed."""
     try:
         document = json.loads(storage.read_bytes(uri))
         return int(document["generation"]), int(document["attempts"])
+    except FileNotFoundError:
+        return None
     except (ValueError, KeyError, TypeError):
         logger.warning("%s: not a number of attempts; left out", uri)
         return None

@@ -92,6 +92,17 @@ def test_a_note_that_cannot_be_read_is_told_and_left_out(tmp_path, data, caplog)
     assert "slice-000007.json: not a number of attempts" in caplog.text
 
 
+def test_a_note_that_is_deleted_while_the_notes_are_read_is_left_out(store_root, monkeypatch):
+    start(open_attempts(store_root), "read", "read")
+    list_names = storage.list_names
+
+    def list_one_more(folder):
+        return {*list_names(folder), "slice-000008.json"}
+
+    monkeypatch.setattr(storage, "list_names", list_one_more)
+    assert read_attempts(store_root) == {(7, 0): 2}
+
+
 def test_a_slice_that_no_care_helps_ends_the_run(tmp_path):
     attempts = open_attempts(str(tmp_path))
     start(attempts, *["read"] * MOST_STARTS)
