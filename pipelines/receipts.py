@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -27,6 +27,7 @@ from pipelines.tables import (
     slice_name,
     slice_number,
 )
+from pipelines.wording import tell_count
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,8 @@ LISTED_NOTE: Final = "listed"
 """Entry of a receipt's metadata: the part of the manifest that listed the slice's images."""
 _READERS: Final = 16
 """Receipts opened at a time (assumed: hides an object store's latency)."""
+_MOST_NAMED: Final = 5
+"""Of receipts that are no slice's; the rest is counted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,15 +257,19 @@ def find_committed(manifest: Manifest) -> set[int]:
     """Find the committed slices: one listing, and a look at those that an update touched.
 
     Presence is enough for the first generation, but for slices that were contested. Of these and of
-    touched ones the receipt and the metadata of each other table are opened.
+    touched ones the receipt and the metadata of each other table are opened. Receipts of slices
+    that the manifest does not have are no slice's: a warning names them.
 
     Args:
         manifest: Of the run.
 
     Returns:
-        Their numbers.
+        Their numbers, all below `manifest.summary.slices`.
     """
-    there = list_receipts(manifest.output)
+    listed = list_receipts(manifest.output)
+    there = listed & set(range(manifest.summary.slices))
+    if strays := sorted(listed - there):
+        _warn_of_strays(manifest, strays)
 
     def is_whole(number: int) -> bool:
         place = manifest.place_of(number)
@@ -273,6 +280,19 @@ def find_committed(manifest: Manifest) -> set[int]:
     with ThreadPoolExecutor(_READERS) as readers:
         whole = dict(zip(doubtful, readers.map(is_whole, doubtful), strict=True))
     return {number for number in there if whole.get(number, True)}
+
+
+def _warn_of_strays(manifest: Manifest, strays: Sequence[int]) -> None:
+    logger.warning(
+        "%s: %s there, but the manifest ends with slice %d; readers of the folder take the rows "
+        "for the run's: if no other command is at work on it, move %s and the tables of the same "
+        "name away",
+        storage.join_uri(manifest.output, IMAGES),
+        tell_count(len(strays), "receipt of no slice is", "receipts of no slice are"),
+        manifest.summary.slices - 1,
+        ", ".join(map(slice_name, strays[:_MOST_NAMED]))
+        + (f" and {len(strays) - _MOST_NAMED:,} more" if len(strays) > _MOST_NAMED else ""),
+    )
 
 
 def count_done(manifest: Manifest) -> dict[int, RowCounts]:

@@ -108,6 +108,18 @@ def test_a_slice_that_an_update_added_is_committed_by_its_receipt(store_root):
     assert committed(store_root) == {0, 1}
 
 
+def test_receipts_of_slices_that_the_manifest_does_not_have_are_named_and_left_out(
+    store_root, caplog
+):
+    write_first(store_root, make_slices("a", "b", "c"))
+    for number in (0, 2, 3, *range(10, 16)):
+        commit(store_root, number, generation=0)
+    assert committed(store_root) == {0, 2}
+    assert "images: 7 receipts of no slice are there" in caplog.text
+    assert "move slice-000003.parquet, slice-000010.parquet," in caplog.text
+    assert "slice-000013.parquet and 2 more and the tables of the same name away" in caplog.text
+
+
 def test_an_update_that_was_never_finished_undoes_nothing(store_root):
     write_first(store_root, make_slices("a"))
     commit(store_root, 0, generation=0)
