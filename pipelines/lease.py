@@ -115,6 +115,8 @@ class Lease:
             self._give_back()
             raise
         self._renewer.start()
+        # Of who held the run before, or of a process that does not write for a lease time.
+        storage.clear_scratch(self._scratch, seconds=self._times.lease)
         return self
 
     def __exit__(

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from pipelines.errors import ImageError, PipelineError
 from pipelines.storage.globs import compile_glob, is_glob, split_glob
-from pipelines.storage.local import LocalStore
+from pipelines.storage.local import LocalStore, remove_leftovers
 from pipelines.storage.objects import (
     CreateUnsupportedError,
     ObjectBytes,
@@ -41,6 +41,7 @@ __all__ = [
     "ObjectInfo",
     "OvertakenError",
     "Seen",
+    "clear_scratch",
     "create_bytes",
     "delete",
     "describe_overtaken",
@@ -339,6 +340,18 @@ def delete(uris: Iterable[str]) -> None:
     doomed = list(uris)
     if doomed:
         _store_of(doomed[0]).delete(doomed)
+
+
+def clear_scratch(scratch: str, *, seconds: float) -> None:
+    """Remove the temporary files that killed processes left; an object store has none.
+
+    Args:
+        scratch: folder for temporary files; it need not be there.
+        seconds: how long nobody has written to them. Younger files may be of a process that is
+            writing, and other files are nobody's: they stay.
+    """
+    if is_local(scratch):
+        remove_leftovers(local_path(scratch), seconds)
 
 
 def _store_of(uri: str) -> Store:

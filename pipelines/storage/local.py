@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 import secrets
 import stat
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -35,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+_TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.tmp|create-probe-[0-9a-f]{16}")
+"""What a killed process can leave in a scratch folder, `supports_create_if_absent` too."""
 
 
 class LocalStore:
@@ -132,6 +136,18 @@ class LocalStore:
         for uri in uris:
             with explained(uri):
                 local_path(uri).unlink(missing_ok=True)
+
+
+def remove_leftovers(scratch: Path, seconds: float) -> None:
+    """Remove temporary files that nobody has written to for so long; what cannot be stays."""
+    with suppress(OSError), os.scandir(scratch) as entries:
+        for entry in entries:
+            if not _TEMPORARY.fullmatch(entry.name):
+                continue
+            with suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > seconds:
+                    Path(entry.path).unlink()
 
 
 def _walk(root: Path, status: os.stat_result, name_start: str) -> Iterator[ObjectInfo]:

@@ -109,6 +109,17 @@ def test_another_users_driver_that_proc_hides_is_watched(tmp_path, monkeypatch):
     assert enter(str(tmp_path), QUICK) >= QUICK.lease
 
 
+def test_who_holds_a_run_removes_what_killed_writes_left_for_a_lease_time(tmp_path):
+    scratch = tmp_path / ".tmp"
+    scratch.mkdir()
+    for name, seconds in {"left": PATIENT.lease + 9, "young": 9}.items():
+        path = scratch / f"{name}.{'0a' * 8}.tmp"
+        path.touch()
+        os.utime(path, 2 * (time.time() - seconds,))
+    with Lease(str(tmp_path), times=PATIENT):
+        assert [path.name[:5] for path in scratch.iterdir()] == ["young"]
+
+
 def test_a_paused_driver_that_was_relieved_finds_out(tmp_path):
     output = str(tmp_path)
     with start_holder(output) as (holder, lease_id):

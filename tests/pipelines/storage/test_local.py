@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -158,6 +159,32 @@ def test_a_kill_before_the_rename_leaves_no_partial_object(tmp_path, has_scratch
     (stray,) = files_below(tmp_path)
     assert stray.startswith(".tmp/" if has_scratch else "boxes/x.parquet.")
     assert stray.endswith(".tmp")
+
+
+def test_temporary_files_of_killed_processes_are_removed_once_they_are_old(tmp_path):
+    """Younger ones may be being written, and other files are nobody's business."""
+    scratch, old = tmp_path / ".tmp", time.time() - 40
+    left = f"slice-000000.parquet.{'0a' * 8}.tmp"
+    young = f"slice-000001.parquet.{'0a' * 8}.tmp"
+    others = ("notes.txt", "slice-000000.parquet", "x.tmp", f"folder.{'0a' * 8}.tmp/{left}")
+    for name in (left, young, f"create-probe-{'0a' * 8}", *others):
+        storage.write_bytes(str(scratch / name), b"")
+        if name != young:
+            os.utime(scratch / name, (old, old))
+    os.utime((scratch / others[-1]).parent, (old, old))
+    storage.clear_scratch(str(scratch), seconds=30)
+    assert files_below(scratch) == sorted([young, *others])
+    (scratch / f"link.{'0a' * 8}.tmp").symlink_to(scratch / "notes.txt")
+    storage.clear_scratch(str(scratch), seconds=-1)
+    assert files_below(scratch) == sorted([f"link.{'0a' * 8}.tmp", *others])
+
+
+def test_a_scratch_folder_that_is_not_there_or_may_not_be_read_stays_as_it_is(
+    tmp_path, monkeypatch
+):
+    storage.clear_scratch(str(tmp_path / "absent"), seconds=0)
+    monkeypatch.setattr(os, "scandir", fail_with(errno.EACCES))
+    storage.clear_scratch(str(tmp_path), seconds=0)
 
 
 def test_a_write_is_synced_before_its_rename_and_the_folder_after(tmp_path, monkeypatch):
