@@ -1,11 +1,16 @@
-"""Does the driver say what it has listed?"""
+"""Does the driver say what it has listed, and in which order does it have slices done?"""
 
 from __future__ import annotations
 
+import itertools
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
-from pipelines.annotate.planning import list_images, write_first_generation
-from tests.builders import make_config, write_pictures
+from pipelines.annotate.planning import find_pending, list_images, write_first_generation
+from pipelines.manifest import open_manifest
+from pipelines.receipts import RowCounts
+from tests.builders import make_config, put_receipt, write_pictures
+from tests.pipelines.manifest.written import make_slices, write_first
 
 
 def test_one_image_in_one_slice_is_told_in_the_singular(tmp_path, caplog):
@@ -16,3 +21,27 @@ def test_one_image_in_one_slice_is_told_in_the_singular(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         write_first_generation(config, config.output, listing, check=lambda: None)
     assert "manifest: 1 image in 1 slice; 1 other object was left out" in caplog.text
+
+
+def list_pending(output):
+    with ThreadPoolExecutor(1) as counter:
+        pending = find_pending(open_manifest(output), {}, counter)
+        return [place.number for place in pending.places], pending.counts.result()
+
+
+def test_slices_are_dispatched_in_a_shuffled_order_that_is_the_same_every_time(tmp_path):
+    """No prefix of a bucket is hammered; slices that are done are left out of the same order."""
+    orders = []
+    for name in ("one", "another"):
+        output = str(tmp_path / name)
+        write_first(output, make_slices(*(f"{number:02d}" for number in range(40))))
+        orders.append(list_pending(output)[0])
+    order = orders[0]
+    assert sorted(order) == list(range(40))
+    assert orders == [order, order]
+    # Neighbours in the bucket do not follow each other: of a shuffled order one or two do.
+    assert sum(abs(after - before) == 1 for before, after in itertools.pairwise(order)) < 5
+    for number in (3, 20):
+        put_receipt(output, number, RowCounts(images=2))
+    left = [number for number in order if number not in {3, 20}]
+    assert list_pending(output) == (left, dict.fromkeys((3, 20), RowCounts(images=2)))
