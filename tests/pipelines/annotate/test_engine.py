@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
 import pytest
 
+from pipelines.annotate import run
 from pipelines.annotate.engine import Engine, Machines
 from pipelines.annotate.run import annotate
 from pipelines.cluster import Placement
-from pipelines.errors import RunMismatchError
+from pipelines.errors import PipelineError, RunMismatchError
 from tests.builders import annotate_flags, list_all, make_config, run_command, write_pictures
 
 pytestmark = pytest.mark.usefixtures("plain_engine")
@@ -74,3 +76,21 @@ def test_of_two_first_commands_the_slower_one_takes_the_others_run_or_is_refused
     assert annotate(finished).images_read == 0
     with pytest.raises(RunMismatchError, match="score_threshold"):
         annotate(replace(finished, score_threshold=0.9))
+
+
+def test_an_engine_that_ends_well_and_leaves_slices_out_fails_the_command(
+    tmp_path, checkpoint, monkeypatch
+):
+    write_pictures(str(tmp_path / "in"), 5)
+    config = make_config(str(tmp_path), checkpoint, slice_size=2)
+    run_graph = run.run_graph
+
+    def leave_one_out(*args, **placement):
+        yield from itertools.islice(run_graph(*args, **placement), 2)
+
+    monkeypatch.setattr(run, "run_graph", leave_one_out)
+    with pytest.raises(PipelineError, match="2 of 3 slices were committed though the engine ended"):
+        annotate(config)
+    # What was left out is all that is done then.
+    report = annotate(config)
+    assert (report.images, report.slices_done) == (5, 1)
