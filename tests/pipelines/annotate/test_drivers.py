@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -29,6 +30,7 @@ from tests.builders import (
 )
 from tests.pipelines.annotate.fake_model import FakeModel
 from tests.pipelines.annotate.plain_engine import install_plain_engine
+from tests.pipelines.drivers import put_holder, wait_until
 
 pytestmark = pytest.mark.usefixtures("plain_engine", "fake_model")
 
@@ -137,20 +139,60 @@ def test_a_driver_relieved_between_two_objects_writes_no_receipt(tmp_path, check
     assert list_receipts(config.output) == set()
 
 
-def test_a_relieved_driver_writes_no_part_of_a_manifest(tmp_path, checkpoint, monkeypatch):
+@pytest.mark.parametrize("generation", [0, 1])
+def test_a_relieved_driver_writes_no_part_of_a_manifest(
+    tmp_path, checkpoint, monkeypatch, generation
+):
     config = start_with_pictures(str(tmp_path), checkpoint)
-    create_bytes = storage.create_bytes
-
-    def relieve(uri, data, **options):
-        is_new = create_bytes(uri, data, **options)
-        if uri.endswith("run.json"):
-            Path(lease_of(config.output)).unlink()
-        return is_new
-
-    monkeypatch.setattr(storage, "create_bytes", relieve)
-    with pytest.raises(LeaseLostError):
+    if generation:
         annotate(config)
-    assert not [name for name in list_all(config.output) if name.startswith("manifest")]
+        write_pictures(config.images, 8)
+    iter_objects = storage.iter_objects
+
+    def relieve(uri):
+        for info in iter_objects(uri):
+            yield info
+            # Of the first listing one image is looked at before there is a lease.
+            if uri == config.images:
+                Path(lease_of(config.output)).unlink(missing_ok=True)
+
+    monkeypatch.setattr(storage, "iter_objects", relieve)
+    with pytest.raises(LeaseLostError):
+        annotate(replace(config, update=bool(generation)))
+    left = [name for name in list_all(config.output) if name.startswith("manifest")]
+    assert not [name for name in left if f"generation-{generation:06d}" in name]
+
+
+@pytest.mark.usefixtures("patient_drivers")
+def test_a_relieved_driver_stops_though_all_that_it_would_commit_stands(
+    tmp_path, checkpoint, monkeypatch
+):
+    """The other one was quicker: there is nothing left to be refused, and much to be read."""
+    config = start_with_pictures(str(tmp_path), checkpoint)
+    other = tmp_path / "other"
+    annotate(replace(config, output=str(other)))
+    asked = []
+
+    def lose_to_the_other():
+        for folder in ("images", "boxes"):
+            shutil.copytree(other / folder, Path(config.output, folder), dirs_exist_ok=True)
+        # A heartbeat that has begun would write over it once.
+        wait_until(lambda: put_holder(config.output) or not is_renewed())
+
+    class Slow(FakeModel):
+        def predict(self, *args):
+            asked.append(args)
+            lose_to_the_other()
+            return super().predict(*args)
+
+    install_plain_engine(monkeypatch, Slow())
+    with pytest.raises(LeaseLostError, match="driver f00d"):
+        annotate(config)
+    assert len(asked) == 1
+
+
+def is_renewed():
+    return any(thread.name == "lease" for thread in threading.enumerate())
 
 
 @pytest.mark.parametrize(
