@@ -109,7 +109,7 @@ def iter_glob(pattern: str) -> Iterator[ObjectInfo]:
         StorageError: the store refused.
         TransientStorageError: the store did not answer, after retries.
     """
-    absolute = str(local_path(pattern)) if is_local(pattern) else pattern
+    absolute = escape_surrogates(str(local_path(pattern))) if is_local(pattern) else pattern
     expression = compile_glob(absolute)
     folder, name_start = split_glob(absolute)
     for info in _store_of(absolute).iter_objects(folder, name_start):

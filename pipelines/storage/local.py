@@ -177,7 +177,11 @@ def _sorted_entries(folder: Path, name_start: str) -> Iterator[os.DirEntry[str]]
         try:
             with os.scandir(folder) as entries:
                 # Once each: a folder in which files are replaced may give one twice (POSIX).
-                chosen = {e.name: e for e in entries if e.name.startswith(name_start)}
+                chosen = {
+                    e.name: e
+                    for e in entries
+                    if not name_start or escape_surrogates(e.name).startswith(name_start)
+                }
         except FileNotFoundError:
             chosen = {}
     return iter(sorted(chosen.values(), key=lambda entry: entry.name + "/" * _is_folder(entry)))
@@ -192,7 +196,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _describe(path: str, status: os.stat_result) -> ObjectInfo:
     return ObjectInfo(
-        # A name that is not UTF-8 so becomes a row with not_found.
         uri=escape_surrogates(path),
         size=status.st_size,
         etag=_etag(status),

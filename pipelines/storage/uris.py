@@ -26,6 +26,8 @@ _BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _MEMBER = re.compile(r"\.tar#", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _QUERY = re.compile(r"\?[^/?=]+=")
+_ESCAPE = re.compile(r"\\udc(5c|[89a-f][0-9a-f])")
+"""A byte that is not UTF-8, or a backslash that stands before what would read as one."""
 _SECRETS = (
     (re.compile(r"(?<=//)[^/@\s]+@"), "***@"),
     (re.compile(r"\?[^/?=\s]+=\S*"), "?***"),
@@ -65,7 +67,7 @@ def resolve_uri(text: str) -> str:
         raise InputError(
             f"{redact(text)}: expected :// after the scheme, or ./ before a local path"
         )
-    return str(local_path(text))
+    return escape_surrogates(str(local_path(text)))
 
 
 def scheme_of(uri: str) -> str:
@@ -84,17 +86,17 @@ def local_path(uri: str) -> Path:
     """Make a local path or `file://` URI absolute; symbolic links are kept, unless it has a `..`.
 
     Args:
-        uri: a local path or `file:///path`.
+        uri: a local path or `file:///path`, escaped as by `escape_surrogates`.
 
     Returns:
-        The absolute path.
+        The absolute path, as Python names files.
 
     Raises:
         InputError: `file://` is followed by a host, or `~` by an unknown user.
     """
-    text = uri
+    text = _restore_surrogates(uri)
     if uri[:7].lower() == "file://":
-        text = uri[7:]
+        text = text[7:]
         if not text.startswith("/"):
             raise InputError(f"{uri}: expected file:///absolute/path, or a plain path")
     try:
@@ -174,13 +176,24 @@ def split_member(uri: str) -> tuple[str, str] | None:
 def escape_surrogates(name: str) -> str:
     r"""Make text of a name that is not UTF-8: no table takes it otherwise.
 
+    No two names have the same text. So in a name that has such text itself, `\udcff` say, the
+    backslash becomes `\udc5c`, which stands for no byte that is not UTF-8.
+
     Args:
         name: as Python decodes file names, what is not UTF-8 as surrogates.
 
     Returns:
         The name with each of these as `\udcXX`.
     """
-    return name.encode("utf-8", "backslashreplace").decode()
+    literal = _ESCAPE.sub(lambda match: r"\udc5c" + match[0][1:], name)
+    return literal.encode("utf-8", "backslashreplace").decode()
+
+
+def _restore_surrogates(text: str) -> str:
+    """The inverse of `escape_surrogates`."""
+    return _ESCAPE.sub(
+        lambda match: "\\" if match[1] == "5c" else chr(0xDC00 + int(match[1], 16)), text
+    )
 
 
 def redact(text: str) -> str:

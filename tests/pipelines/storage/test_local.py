@@ -92,18 +92,26 @@ def test_a_folder_in_a_list_is_not_an_image(tmp_path):
     assert answer.reason is ImageReason.NOT_AN_IMAGE
 
 
-def test_a_name_that_is_not_utf8_costs_its_own_row(tmp_path):
-    (tmp_path / os.fsdecode(b"bad\xff.jpg")).touch()
-    (tmp_path / "good.jpg").touch()
-    infos = list(storage.iter_objects(str(tmp_path)))
-    assert [info.uri.encode("utf-8").rpartition(b"/")[2] for info in infos] == [
-        rb"bad\udcff.jpg",
-        b"good.jpg",
-    ]
-    bad, good = storage.read_objects(infos)
-    assert isinstance(bad, ImageError)
-    assert bad.reason is ImageReason.NOT_FOUND
-    assert isinstance(good, storage.ObjectBytes)
+def test_names_that_are_not_utf8_are_listed_as_text_and_read(tmp_path):
+    names = [b"bad\xff.jpg", b"good.jpg", rb"bad\udcff.jpg", rb"bad\udc5cudcff.jpg"]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_bytes(name)
+    for pattern in (storage.iter_objects(str(tmp_path)), storage.iter_glob(f"{tmp_path}/*.jpg")):
+        infos = list(pattern)
+        texts = {info.uri.encode("utf-8").rpartition(b"/")[2] for info in infos}
+        assert len(texts) == 4
+        assert {rb"bad\udcff.jpg", b"good.jpg"} < texts
+        assert {answer.data for answer in storage.read_objects(infos)} == set(names)
+        assert [storage.find_object(info.uri) for info in infos] == infos
+
+
+def test_a_folder_whose_name_is_not_utf8_is_listed_and_globbed(tmp_path):
+    folder = storage.resolve_uri(f"{tmp_path}/{os.fsdecode(bytes([255]))}")
+    storage.write_bytes(f"{folder}/x.jpg", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["\udcff"]
+    assert [info.uri for info in storage.iter_objects(folder)] == [f"{folder}/x.jpg"]
+    assert [info.uri for info in storage.iter_glob(f"{folder}/*")] == [f"{folder}/x.jpg"]
+    assert [info.uri for info in storage.iter_glob(f"{folder}*/*")] == [f"{folder}/x.jpg"]
 
 
 def test_a_name_with_a_line_break_is_listed_and_read_literally(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -116,6 +117,28 @@ def test_an_azure_account_is_no_credential(monkeypatch):
 @given(base=st.sampled_from(["s3://bucket", "s3://bucket/a/", "/data/a"]), name=_names)
 def test_what_is_joined_can_be_taken_apart(base, name):
     assert storage.relative_to(storage.join_uri(base, name), base) == name
+
+
+_file_names = st.lists(
+    st.sampled_from([b"\xff", b"\x80", b"\\", b"\\udc", b"5c", b"ff", b"e", b"\xc3\xa9", b"a"]),
+    min_size=1,
+    max_size=6,
+).map(b"".join)
+
+
+@settings(deadline=None, max_examples=300, derandomize=True)
+@given(name=_file_names)
+def test_the_text_of_any_file_name_is_utf8_and_leads_back_to_it(name):
+    path = f"/data/{os.fsdecode(name)}"
+    text = storage.escape_surrogates(path)
+    text.encode("utf-8")
+    assert str(storage.local_path(text)) == path
+    assert storage.resolve_uri(text) == text
+
+
+def test_the_text_of_a_file_name_that_is_utf8_is_the_name():
+    for name in (r"/a\udc00.jpg", r"/a\b.jpg", "/é.jpg", r"/\udcf.jpg"):
+        assert storage.escape_surrogates(name) == name
 
 
 def test_a_sibling_with_a_longer_name_is_not_below_a_folder():
