@@ -113,8 +113,7 @@ def _select(
             yield from _open_tars(found, endings, counts, known_tars, damaged)
             return
         found = _leave_twins(iter_inventory(images), twins)
-        outside = (info for info in found if not info.uri.startswith(inside_output))
-        yield from _take_images(outside, endings, counts)
+        yield from _take_images(_leave_out(found, inside_output), endings, counts)
         return
     if (images.rstrip("/") + "/").startswith(inside_output):
         raise InputError(f"--images {images} lies inside --output {output}: choose another output")
@@ -122,7 +121,7 @@ def _select(
     is_glob = storage.is_glob(images) and not _is_folder(images)
     found = storage.iter_glob(images) if is_glob else storage.iter_objects(images)
     # A store may break its promise, and a second entry would be a second row.
-    outside = take_once(info for info in found if not info.uri.startswith(inside_output))
+    outside = take_once(_leave_out(found, inside_output))
     if _names_archive(images, is_glob=is_glob):
         refuse_compressed(images)
         # One tar needs no listing, which https has none of.
@@ -130,6 +129,10 @@ def _select(
         yield from _open_tars(tars, endings, counts, known_tars, damaged)
         return
     yield from _take_images(outside, endings, counts)
+
+
+def _leave_out(found: Iterable[ObjectInfo], start: str) -> Iterator[ObjectInfo]:
+    return (info for info in found if not info.uri.startswith(start))
 
 
 def _take_images(
