@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +21,14 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from pipelines.errors import ImageError, ImageReason, PipelineError
 from pipelines.images import ImageLimits, decode_image
-from pipelines.shards.samples import SampleMetadata, decode_metadata
+from pipelines.shards.samples import Box, SampleMetadata, decode_metadata
 from pipelines.training.order import EpochOrder, OrderConfig, make_example_rng
 from pipelines.training.shard_set import EncodedSample, ShardSet
 from pipelines.training.stream_reader import StreamSample, iter_stream
 from pipelines.training.transport import Packed, pack_arrays
+
+_FARTHEST: Final = 2.0**31
+"""Beyond every image, in pixels."""
 
 Example = TypeVar("Example")
 
@@ -122,7 +125,8 @@ class Decoding(Generic[Example]):
         number = self.shards.first_numbers[sample.shard] + sample.index
         rng = make_example_rng(self.order.seed, epoch, number)
         try:
-            image, metadata = decode_sample(sample.encoded, self.limits)
+            classes = len(self.shards.classes)
+            image, metadata = decode_sample(sample.encoded, self.limits, classes=classes)
             return self.make_example(image, metadata, rng, epoch)
         except ImageError as error:
             name = self.shards.shards[sample.shard].name
@@ -130,24 +134,26 @@ class Decoding(Generic[Example]):
 
 
 def decode_sample(
-    encoded: EncodedSample, limits: ImageLimits
+    encoded: EncodedSample, limits: ImageLimits, *, classes: int
 ) -> tuple[NDArray[np.uint8], SampleMetadata]:
     """Decode the image and the metadata of a sample.
 
     Args:
         encoded: As it stands in a shard.
         limits: Which images to refuse.
+        classes: How many classes the set has.
 
     Returns:
         The image, uint8 (height, width, 3) in RGB, and what is known about it.
 
     Raises:
-        ImageError: One of them is damaged, or they do not belong together.
+        ImageError: One of them is damaged, or they do not belong together, or a class or a box is
+            none.
     """
     image = decode_image(encoded.image, limits)
     try:
         metadata = decode_metadata(encoded.metadata)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         message = f"its JSON cannot be read: {error!r}"
         raise ImageError(ImageReason.CORRUPT, message) from error
     height, width, _ = image.shape
@@ -156,7 +162,43 @@ def decode_sample(
             ImageReason.CORRUPT,
             f"{width} x {height} pixels, its JSON says {metadata.width} x {metadata.height}",
         )
+    _check_values(metadata, classes)
     return image, metadata
+
+
+def _check_values(metadata: SampleMetadata, classes: int) -> None:
+    """Refuse what cannot be learnt from: on a GPU a class that is none ends the process.
+
+    Raises:
+        ImageError: A class is none of the set's, or a box has no area.
+    """
+    labels = [one.label for one in metadata.objects]
+    if metadata.label is not None:
+        labels.append(metadata.label)
+    for label in labels:
+        if type(label) is not int or not 0 <= label < classes:
+            raise ImageError(
+                ImageReason.CORRUPT,
+                f"its JSON says class {label!r}, expected a whole number from 0 to {classes - 1}",
+            )
+    for one in metadata.objects:
+        if not _is_box(one.box_xyxy):
+            raise ImageError(
+                ImageReason.CORRUPT,
+                f"its JSON says box {list(one.box_xyxy)!r}, expected finite numbers with x_min "
+                "below x_max and y_min below y_max",
+            )
+
+
+def _is_box(box: Box) -> bool:
+    # true and "1" would become numbers.
+    if not all(type(value) in {int, float} for value in box):
+        return False
+    if not all(-_FARTHEST < value < _FARTHEST for value in box):
+        return False
+    # As training has them, where two numbers may become one.
+    x_min, y_min, x_max, y_max = np.array(box, np.float32)
+    return bool(x_min < x_max and y_min < y_max)
 
 
 class PackedParts(IterableDataset[Packed | PipelineError], Generic[Example]):

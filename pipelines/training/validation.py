@@ -173,7 +173,8 @@ class Validator:
     def _iter_cases(self, numbers: Sequence[int], share: _Share) -> Iterator[_Case]:
         for number, encoded in iter_chosen(self._shards, numbers):
             try:
-                pixels, metadata = decode_sample(encoded, ImageLimits())
+                classes = len(self._shards.classes)
+                pixels, metadata = decode_sample(encoded, ImageLimits(), classes=classes)
             except ImageError as error:
                 share.damaged += 1
                 logger.warning("held-out sample %s is left out: %s", encoded.key, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -27,7 +28,7 @@ def encode(sample):
 
 def test_a_sample_is_decoded_with_its_metadata():
     sample = make_sample(7)
-    image, metadata = decode_sample(encode(sample), ImageLimits())
+    image, metadata = decode_sample(encode(sample), ImageLimits(), classes=8)
     np.testing.assert_array_equal(image, np.full((3, 4, 3), 7, np.uint8))
     assert metadata == sample.metadata
 
@@ -49,12 +50,54 @@ def test_a_sample_is_decoded_with_its_metadata():
 )
 def test_what_is_wrong_with_a_sample_is_said(wrong, sentence):
     with pytest.raises(ImageError, match=sentence):
-        decode_sample(replace(encode(make_sample(0)), **wrong), ImageLimits())
+        decode_sample(replace(encode(make_sample(0)), **wrong), ImageLimits(), classes=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("label", 2, "says class 2, expected a whole number from 0 to 1"),
+        ("label", -1, "says class -1"),
+        ("label", 1.0, "says class 1.0"),
+        ("label", True, "says class True"),
+        ("label", "1", "says class '1'"),
+        ("label", [1], r"says class \[1\]"),
+        ("box_labels", [2], "says class 2"),
+        ("box_labels", [-100], "says class -100"),
+        ("box_labels", [None], "says class None"),
+        ("boxes", [[1, 0, 1, 2]], r"says box \[1, 0, 1, 2\], expected finite numbers with x_min"),
+        ("boxes", [[0, 2, 1, 1]], r"says box \[0, 2, 1, 1\]"),
+        ("boxes", [[0, 0, float("inf"), 1]], r"says box \[0, 0, inf, 1\]"),
+        ("boxes", [[float("nan"), 0, 1, 1]], r"says box \[nan, 0, 1, 1\]"),
+        ("boxes", [[0, 0, 1e39, 1]], r"says box"),
+        ("boxes", [[0, 0, 10**400, 1]], r"says box"),
+        ("boxes", [[1, 0, 1 + 1e-9, 1]], r"says box"),
+        ("boxes", [[0, 0, "2", 1]], r"says box \[0, 0, '2', 1\]"),
+        ("boxes", [[0, 0, None, 1]], r"says box \[0, 0, None, 1\]"),
+        ("boxes", [[0, 0, 1]], "its JSON cannot be read"),
+        ("boxes", None, "its JSON cannot be read"),
+    ],
+)
+def test_a_class_or_a_box_that_is_none_is_damage(name, value, sentence):
+    box = {"boxes": [[0, 0, 4, 3]], "box_labels": [1]}
+    flags = {flag: [False] for flag in ("difficult", "truncated", "crowd")}
+    sample = encode(make_sample(1))
+    right = json.loads(sample.metadata) | box | flags
+    decode_sample(replace(sample, metadata=json.dumps(right).encode()), ImageLimits(), classes=2)
+    wrong = replace(sample, metadata=json.dumps(right | {name: value}).encode())
+    with pytest.raises(ImageError, match=sentence):
+        decode_sample(wrong, ImageLimits(), classes=2)
+
+
+def test_json_that_is_too_deep_is_damage():
+    sample = replace(encode(make_sample(0)), metadata=b"[" * 100_000)
+    with pytest.raises(ImageError, match="its JSON cannot be read"):
+        decode_sample(sample, ImageLimits(), classes=1)
 
 
 def test_an_image_beyond_the_limits_is_refused():
     with pytest.raises(ImageError, match="too_large"):
-        decode_sample(encode(make_sample(0)), ImageLimits(max_pixels=11))
+        decode_sample(encode(make_sample(0)), ImageLimits(max_pixels=11), classes=1)
 
 
 def make_decoding(shards, **changes):

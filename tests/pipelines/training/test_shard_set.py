@@ -14,7 +14,7 @@ from pipelines.shards.samples import decode_metadata
 from pipelines.shards.writer import pack_tar
 from pipelines.training.shard_set import open_shard_set
 from tests.builders import write_scenes
-from tests.pipelines.training.tiny_shards import make_sample, write_index, write_shards
+from tests.pipelines.training.tiny_shards import CLASSES, make_sample, write_index, write_shards
 
 SIZES = (3, 1, 5)
 
@@ -54,7 +54,7 @@ def test_a_member_that_is_no_image_does_not_hide_the_image(tmp_path):
 
 def test_a_set_knows_its_numbers_and_classes(tiny):
     assert (tiny.shard_sizes, tiny.samples, tiny.first_numbers) == (SIZES, 9, (0, 3, 4))
-    assert tiny.classes == ("ant", "bee")
+    assert tiny.classes == CLASSES
     assert [shard.name for shard in tiny.shards] == [f"train-{n:06d}.tar" for n in range(3)]
 
 

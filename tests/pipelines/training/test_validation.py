@@ -147,7 +147,16 @@ def test_workers_share_the_samples(count, world):
     assert max(sizes) - min(sizes) <= 1
 
 
-def test_a_damaged_sample_is_left_out_and_named(tmp_path, caplog, monkeypatch):
+def cut_off(sample):
+    return replace(sample, image=sample.image[:50])
+
+
+def claim_another_class(sample):
+    return replace(sample, metadata=json.dumps(json.loads(sample.metadata) | {"label": 2}).encode())
+
+
+@pytest.mark.parametrize("damage", [cut_off, claim_another_class])
+def test_a_damaged_sample_is_left_out_and_named(tmp_path, caplog, monkeypatch, damage):
     shards = write_scenes(tmp_path / "scenes", 4)
     held_out = write_scenes(tmp_path / "held-out", 3, split="validation")
     config = make_config(shards, held_out, tmp_path / "out")
@@ -158,8 +167,7 @@ def test_a_damaged_sample_is_left_out_and_named(tmp_path, caplog, monkeypatch):
 
     def harm(self, number, start, stop):
         for place, sample in enumerate(real(self, number, start, stop), start=start):
-            is_harmed = place in places
-            yield replace(sample, image=sample.image[:50]) if is_harmed else sample
+            yield damage(sample) if place in places else sample
 
     monkeypatch.setattr(type(harmed), "iter_samples", harm)
     weights = make_weights(tmp_path, background=False)

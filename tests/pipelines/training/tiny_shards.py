@@ -17,6 +17,8 @@ from tests.builders import encode_picture
 
 FORMATS = (("PNG", "png"), ("WEBP", "webp"), ("PNG", "jpeg"))
 """Format and extension, by turns: what the extension says does not matter."""
+CLASSES = tuple(f"class {number}" for number in range(256))
+"""One for each sample."""
 
 
 def make_sample(number):
@@ -51,7 +53,7 @@ def write_index(folder, entries, **more):
     """Write what `overfeat shards` would."""
     index = {
         "version": INDEX_VERSION,
-        "classes": ["ant", "bee"],
+        "classes": CLASSES,
         "recipes": {},
         "shards": entries,
     } | more
