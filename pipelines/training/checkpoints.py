@@ -21,7 +21,7 @@ import safetensors.torch
 from safetensors import SafetensorError
 
 from pipelines import storage
-from pipelines.errors import PipelineError
+from pipelines.errors import PipelineError, TransientStorageError
 from pipelines.training.state import Position, TrainingState
 
 logger = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ FOLDER: Final = "checkpoints"
 _NAME: Final = re.compile(r"step-(\d{10})\.(json|[a-z]+\.safetensors)")
 _LAST: Final = "json"
 _BEST: Final = "best.json"
+_DAMAGE: Final = (ValueError, KeyError, TypeError, SafetensorError)
+"""What reading a state raises that is not the one that was written."""
 
 
 def save_state(output: str, state: TrainingState) -> None:
@@ -72,7 +74,7 @@ def load_newest_state(output: str) -> TrainingState | None:
     for step in steps:
         try:
             return _load(output, step)
-        except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        except _DAMAGE as error:
             logger.warning(
                 "%s: damaged (%s); going back to the state before it",
                 _uri(output, step, _LAST),
@@ -84,6 +86,30 @@ def load_newest_state(output: str) -> TrainingState | None:
             "whole one: delete that folder to start again, or train into another --output"
         )
     return None
+
+
+def load_chosen_state(output: str, step: int) -> TrainingState:
+    """Read the state that another worker has chosen to go on from.
+
+    Args:
+        output: The training.
+        step: Its number of steps.
+
+    Returns:
+        The state.
+
+    Raises:
+        TransientStorageError: If this worker does not find it whole. It must not go on from
+            another one; started again, all may.
+    """
+    try:
+        return _load(output, step)
+    except _DAMAGE as error:
+        raise TransientStorageError(
+            f"{_uri(output, step, _LAST)}: the first worker goes on from it and another one cannot "
+            f"read it ({error}); expected the same files for all workers: --output must be a store "
+            "that all of them see, and no other training may be at work there"
+        ) from error
 
 
 def load_state(output: str, step: int) -> TrainingState:
@@ -101,7 +127,7 @@ def load_state(output: str, step: int) -> TrainingState:
     """
     try:
         return _load(output, step)
-    except (ValueError, KeyError, TypeError, FileNotFoundError, SafetensorError) as error:
+    except _DAMAGE as error:
         raise PipelineError(
             f"{_uri(output, step, _LAST)}: cannot be read ({error}), and it is the best state; "
             "give --result last"

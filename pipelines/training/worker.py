@@ -22,17 +22,19 @@ from overfeat.zoo import get_architecture
 from pipelines import storage
 from pipelines.errors import PipelineError
 from pipelines.images import ImageLimits
-from pipelines.training.checkpoints import load_newest_state
+from pipelines.training.checkpoints import load_chosen_state, load_newest_state
 from pipelines.training.examples import Batch, Example, join_examples, make_blank
 from pipelines.training.job import Job, Moment, Tell
 from pipelines.training.learner import Learner, Turn
 from pipelines.training.milestones import Milestones, describe_divergence
-from pipelines.training.state import Position
+from pipelines.training.state import Position, TrainingState
 from pipelines.training.stream_loader import Loader, StepExamples
 from pipelines.weights import CheckpointFiles, load_tensors, put_checkpoint
 
 RESULT_FILE: Final = "result.json"
 """How a training ended: written after all else."""
+_NO_STATE: Final = -1
+"""In place of the steps of a state, to tell other workers that there is none."""
 _TELL_SECONDS = 1.0
 """Between two words about how far it is."""
 
@@ -50,11 +52,12 @@ def train_worker(job: Job, tell: Tell, *, on_gpu: bool = False) -> Position:
 
     Raises:
         PipelineError: If the loss is no number any more, or no sample of a batch could be read.
+        TransientStorageError: If this worker cannot read the state that the first one goes on from.
     """
     rank = distributed.get_rank() if distributed.is_initialized() else 0
     torch.set_num_threads(job.config.threads)
     learner = _open_learner(job, _find_device(on_gpu=on_gpu))
-    state = load_newest_state(job.output)
+    state = _load_state(job, rank, learner.device)
     position, facts = Position(), {}
     if state is not None:
         learner.restore(state.tensors)
@@ -70,6 +73,17 @@ def train_worker(job: Job, tell: Tell, *, on_gpu: bool = False) -> Position:
     if rank == 0:
         _put_result(job, milestones, position)
     return position
+
+
+def _load_state(job: Job, rank: int, device: torch.device) -> TrainingState | None:
+    """The state to go on from, which the first worker chooses: one that missed it would differ."""
+    state = load_newest_state(job.output) if rank == 0 else None
+    if not distributed.is_initialized():
+        return state
+    chosen = torch.tensor(_NO_STATE if state is None else state.position.steps, device=device)
+    distributed.broadcast(chosen, 0)
+    step = int(chosen)
+    return state if rank == 0 or step == _NO_STATE else load_chosen_state(job.output, step)
 
 
 def _put_result(job: Job, milestones: Milestones, position: Position) -> None:

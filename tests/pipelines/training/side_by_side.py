@@ -24,19 +24,24 @@ processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload([__name__, "torch._dynamo", "tests.pipelines.annotate.killed"])
 
 
-def train_side_by_side(config, workers, *, log=None, dies_at=None, compiler=None):
+def train_side_by_side(config, workers, *, log=None, dies_at=None, misses=None, compiler=None):
     """Train with so many workers; returns their exit codes.
 
     With a log each writes down what it learns from, step by step, into a file of that folder. The
-    first one may die at one of its writes. A compiler is a back end of torch.compile; its own takes
-    a minute.
+    first one may die at one of its writes; the others may miss a state. A compiler is a back end of
+    torch.compile; its own takes a minute.
     """
     meeting = Path(f"{config.output}-{workers}-meeting")
     meeting.parent.mkdir(parents=True, exist_ok=True)
     started = [
         processes.Process(
             target=_train,
-            args=(config, rank, workers, meeting, log, None if rank else dies_at, compiler),
+            args=(config, rank, workers, meeting, log),
+            kwargs={
+                "dies_at": None if rank else dies_at,
+                "misses": misses if rank else None,
+                "compiler": compiler,
+            },
         )
         for rank in range(workers)
     ]
@@ -48,7 +53,7 @@ def train_side_by_side(config, workers, *, log=None, dies_at=None, compiler=None
     return [process.exitcode for process in started]
 
 
-def _train(config, rank, workers, meeting, log, dies_at, compiler):
+def _train(config, rank, workers, meeting, log, *, dies_at, misses, compiler):
     if compiler is not None:
         compile_ = torch.nn.Module.compile
         torch.nn.Module.compile = lambda self: compile_(self, backend=compiler)
@@ -56,6 +61,9 @@ def _train(config, rank, workers, meeting, log, dies_at, compiler):
         _write_down(Path(log, f"{workers}-{rank}.jsonl"))
     if dies_at is not None:
         die_at_write(dies_at)
+    if misses is not None:
+        list_states = checkpoints.list_states
+        checkpoints.list_states = lambda output: list_states(output) - {misses}
     if workers > 1:
         distributed.init_process_group(
             "gloo",

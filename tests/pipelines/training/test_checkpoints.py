@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from pipelines import storage
-from pipelines.errors import PipelineError, StorageError
+from pipelines.errors import PipelineError, StorageError, TransientStorageError
 from pipelines.training.checkpoints import (
     list_states,
+    load_chosen_state,
     load_newest_state,
     prune_states,
     save_state,
@@ -96,6 +97,19 @@ def test_states_of_which_none_can_be_read_are_no_fresh_start(tmp_path):
     damage(tmp_path / "checkpoints" / "step-0000000007.network.safetensors")
     with pytest.raises(PipelineError, match="none of the 1 states"):
         load_newest_state(str(tmp_path))
+
+
+@pytest.mark.parametrize("harm", [damage, Path.unlink])
+@pytest.mark.parametrize("name", ["network.safetensors", "json"])
+def test_a_state_that_another_worker_has_chosen_is_read_or_worth_another_start(
+    tmp_path, name, harm
+):
+    for steps in (7, 8):
+        save_state(str(tmp_path), make_state(steps))
+    assert_same(load_chosen_state(str(tmp_path), 8), make_state(8))
+    harm(tmp_path / "checkpoints" / f"step-0000000008.{name}")
+    with pytest.raises(TransientStorageError, match=r"step-0000000008\.json: the first worker"):
+        load_chosen_state(str(tmp_path), 8)
 
 
 def test_only_what_is_kept_stays(store_root):

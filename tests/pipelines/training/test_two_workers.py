@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pipelines.training.checkpoints import list_states
+from pipelines.training.checkpoints import list_states, prune_states
 from pipelines.training.config import ValidationConfig
 from tests.builders import write_scenes
 from tests.pipelines.training.side_by_side import train_side_by_side
@@ -68,3 +69,15 @@ def test_two_killed_workers_end_with_the_weights_of_two_that_ran_through(
     assert list_states(killed.output) == {2, 3}
     assert train_side_by_side(killed, 2) == [0, 0]
     assert read_weights(killed) == weights
+
+
+def test_a_worker_that_misses_the_newest_state_goes_on_from_it_with_the_first(
+    config, undisturbed, tmp_path
+):
+    _, weights = undisturbed
+    resumed = replace(config, output=str(tmp_path / "resumed"))
+    shutil.copytree(config.output, resumed.output)
+    prune_states(resumed.output, keep={5})
+    (tmp_path / "resumed" / "model.safetensors").unlink()
+    assert train_side_by_side(resumed, 2, misses=5) == [0, 0]
+    assert read_weights(resumed) == weights
