@@ -24,8 +24,8 @@ from pipelines import receipts, storage, tables
 from pipelines.errors import InputError
 from pipelines.images import ImageLimits, decode_image
 from pipelines.progress import Progress
-from pipelines.shards.samples import decode_metadata
-from pipelines.training.shard_set import EncodedSample, open_shard_set
+from pipelines.shards.samples import SampleMetadata, decode_metadata
+from pipelines.training.shard_set import open_shard_set
 from pipelines.weights import fetch_model, open_predictor
 
 
@@ -41,6 +41,35 @@ class KnownImage:
     """Objects (n, 4), in pixels of the image."""
     labels: NDArray[np.int64]
     """Class of each object (n,)."""
+    crowds: NDArray[np.bool_] | None = None
+    """Which are crowds (n,), of which any part may be found, or none; None for none of them."""
+    difficult: NDArray[np.bool_] | None = None
+    """Which may be found or not (n,); None for none of them."""
+    is_unboxed: bool = False
+    """Whether it shows a class and nobody has drawn where: then no box on it is wrong."""
+
+    @classmethod
+    def of(cls, key: str, image: bytes, metadata: SampleMetadata) -> KnownImage:
+        """Take what a sample's metadata says.
+
+        Args:
+            key: Of the sample.
+            image: Encoded pixels; empty if nobody will look at them.
+            metadata: What is known.
+
+        Returns:
+            The image with its objects.
+        """
+        objects = metadata.objects
+        return cls(
+            key=key,
+            image=image,
+            boxes_xyxy=np.array([one.box_xyxy for one in objects], np.float32).reshape(-1, 4),
+            labels=np.array([one.label for one in objects], np.int64),
+            crowds=np.array([one.crowd for one in objects], np.bool_),
+            difficult=np.array([one.difficult for one in objects], np.bool_),
+            is_unboxed=metadata.label is not None and not objects,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,11 +126,11 @@ class Evaluation:
     per_class_50: dict[str, float]
     """Average precision at IoU 0.5 of each class that has objects."""
     images: int
-    """Samples measured."""
+    """Samples measured: not those that show a class and have no boxes drawn."""
     objects: int
-    """Their objects."""
+    """Their objects that are to be found: no crowds, and none that is difficult."""
     boxes: int
-    """Boxes that were measured."""
+    """Boxes that were measured, those on other objects too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,17 +193,8 @@ def read_truth(folder: str, split: str) -> tuple[list[KnownImage], tuple[str, ..
         for number, shard in enumerate(shards.shards)
         for sample in shards.iter_samples(number, 0, shard.samples)
     ]
-    return [_know(sample) for sample in samples], shards.classes
-
-
-def _know(sample: EncodedSample) -> KnownImage:
-    objects = decode_metadata(sample.metadata).objects
-    return KnownImage(
-        key=sample.key,
-        image=sample.image,
-        boxes_xyxy=np.array([one.box_xyxy for one in objects], np.float32).reshape(-1, 4),
-        labels=np.array([one.label for one in objects], np.int64),
-    )
+    known = [KnownImage.of(one.key, one.image, decode_metadata(one.metadata)) for one in samples]
+    return known, shards.classes
 
 
 def _record(config: EvaluateConfig, evaluation: Evaluation) -> None:
@@ -193,6 +213,9 @@ def measure(
 ) -> Evaluation:
     """Compute average precision with pycocotools.
 
+    Crowds and difficult objects are as in training: whether one is found or missed changes nothing.
+    Nor do boxes on an image that shows a class, where nobody has drawn boxes.
+
     Args:
         samples: Images with their objects.
         found: Detections.
@@ -201,15 +224,18 @@ def measure(
     Returns:
         Mean average precision and its parts; 0 where nothing was found.
     """
-    truth = _coco_truth(samples, classes)
-    objects = len(truth["annotations"])
+    images = [image for image, sample in enumerate(samples) if not sample.is_unboxed]
+    measured = set(images)
+    found = [box for box in found if box.image in measured]
+    truth = _coco_truth({image: samples[image] for image in images}, classes)
+    objects = sum(not one["iscrowd"] for one in truth["annotations"])
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
         coco.dataset = truth
         coco.createIndex()
         results = coco.loadRes([_coco_box(box) for box in found]) if found else COCO()
-        evaluation = COCOeval(coco, results, "bbox")
-        evaluation.params.imgIds = list(range(len(samples)))
+        evaluation = _BoxEvaluation(coco, results, "bbox")
+        evaluation.params.imgIds = images
         evaluation.params.catIds = list(range(len(classes)))
         evaluation.evaluate()
         evaluation.accumulate()
@@ -226,7 +252,7 @@ def measure(
         map_50_95=_mean(precision),
         recall_50=_mean(recall),
         per_class_50=per_class,
-        images=len(samples),
+        images=len(images),
         objects=objects,
         boxes=len(found),
     )
@@ -238,24 +264,51 @@ def _mean(values: np.ndarray) -> float:
     return float(known.mean()) if known.size else 0.0
 
 
-def _coco_truth(samples: Sequence[KnownImage], classes: Sequence[str]) -> dict[str, Any]:
+class _BoxEvaluation(COCOeval):  # type: ignore[misc]  # it has no types
+    """Ignores difficult objects too: COCOeval forgets `ignore` for all but `iscrowd`.
+
+    That also lets several boxes fall on one object, as the VOC devkit does with difficult ones; but
+    any part of a crowd counts as found, and of a difficult object only what overlaps the whole.
+    """
+
+    def computeIoU(self, imgId: int, catId: int) -> Any:  # noqa: ANN401, N802 (its own)
+        truth = self.cocoGt.imgToAnns[imgId]
+        for one in truth:
+            one["iscrowd"] = one["is_part_enough"]
+        overlaps = super().computeIoU(imgId, catId)
+        for one in truth:
+            one["iscrowd"] = one["ignore"]  # COCOeval's copy of it
+        return overlaps
+
+
+def _coco_truth(samples: Mapping[int, KnownImage], classes: Sequence[str]) -> dict[str, Any]:
     annotations = [
         {
             "image_id": image,
             "category_id": int(label),
             "bbox": _xywh(box.tolist()),
             "area": float((box[2] - box[0]) * (box[3] - box[1])),
-            "iscrowd": 0,
+            "iscrowd": int(is_crowd or is_difficult),
+            "is_part_enough": int(is_crowd),
         }
-        for image, sample in enumerate(samples)
-        for box, label in zip(sample.boxes_xyxy, sample.labels, strict=True)
+        for image, sample in samples.items()
+        for box, label, is_crowd, is_difficult in zip(
+            sample.boxes_xyxy,
+            sample.labels,
+            *(_flags(some, len(sample.labels)) for some in (sample.crowds, sample.difficult)),
+            strict=True,
+        )
     ]
     return {
-        "images": [{"id": image} for image in range(len(samples))],
+        "images": [{"id": image} for image in samples],
         "categories": [{"id": index, "name": name} for index, name in enumerate(classes)],
         # pycocotools takes id 0 for "no match".
         "annotations": [{"id": number, **one} for number, one in enumerate(annotations, start=1)],
     }
+
+
+def _flags(flags: NDArray[np.bool_] | None, count: int) -> NDArray[np.bool_]:
+    return np.zeros(count, np.bool_) if flags is None else flags
 
 
 def _coco_box(box: FoundBox) -> dict[str, Any]:

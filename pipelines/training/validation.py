@@ -221,7 +221,7 @@ class Validator:
         ):
             _count_errors(case, found, share.errors)
             if found.detections is not None:
-                share.known.append(_know(case))
+                share.known.append(KnownImage.of(case.key, b"", case.metadata))
                 share.found.append(_list_boxes(found))
             if case.number in self._shown:
                 share.pictures.append(Picture(name=case.key, pixels=_draw(case, found)))
@@ -330,16 +330,6 @@ def _count_errors(case: _Case, found: Prediction, errors: dict[str, list[bool]])
 def _boxes_of(case: _Case, label: int) -> NDArray[np.float32]:
     boxes = [one.box_xyxy for one in case.metadata.objects if one.label == label]
     return np.array(boxes, np.float32).reshape(-1, 4)
-
-
-def _know(case: _Case) -> KnownImage:
-    objects = case.metadata.objects
-    return KnownImage(
-        key=case.key,
-        image=b"",
-        boxes_xyxy=np.array([one.box_xyxy for one in objects], np.float32).reshape(-1, 4),
-        labels=np.array([one.label for one in objects], np.int64),
-    )
 
 
 def _list_boxes(found: Prediction) -> tuple[FoundBox, ...]:

@@ -120,6 +120,64 @@ def test_a_loose_box_is_found_at_the_low_thresholds_alone():
     assert found.map_50_95 == pytest.approx(0.3)  # 0.50, 0.55 and 0.60
 
 
+FLAGS = ["crowds", "difficult"]
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+@pytest.mark.parametrize("extra", [[], [BOX], [BOX, BOX]])
+def test_an_object_that_is_ignored_may_be_found_or_missed_or_found_twice(flag, extra):
+    """Two others, of which one is found behind a mistake: its precision is 1/2 up to 0.5."""
+    samples = make_truth([(0, BOX), (0, FAR)], [(0, FAR)])
+    samples[0] = replace(samples[0], **{flag: np.array([True, False])})
+    found = [find(1, 0, BOX, 4.0), find(0, 0, FAR, 3.0)]
+    found += [find(0, 0, box, 5.0) for box in extra]
+    reached = measure(samples, found, ["ant"])
+    assert reached.map_50 == pytest.approx(51 / 101 / 2)
+    assert (reached.recall_50, reached.objects) == (0.5, 2)
+
+
+@pytest.mark.parametrize(("flag", "precision"), [("crowds", 1.0), ("difficult", 0.5)])
+def test_a_part_of_a_crowd_is_no_mistake_and_a_part_of_a_difficult_object_is_one(flag, precision):
+    samples = make_truth([(0, BOX), (0, FAR)])
+    samples[0] = replace(samples[0], **{flag: np.array([True, False])})
+    part = (10.0, 20.0, 40.0, 50.0)
+    found = [find(0, 0, part, 5.0), find(0, 0, FAR, 3.0)]
+    assert measure(samples, found, ["ant"]).map_50 == pytest.approx(precision)
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_class_whose_objects_are_all_ignored_does_not_count(flag):
+    samples = make_truth([(0, BOX), (1, FAR)])
+    samples[0] = replace(samples[0], **{flag: np.array([False, True])})
+    found = measure(samples, [find(0, 0, BOX), find(0, 1, FAR)], ["ant", "bee"])
+    assert found.per_class_50 == pytest.approx({"ant": 1.0})
+
+
+def test_a_box_on_an_image_where_nobody_drew_boxes_is_no_mistake():
+    samples = make_truth([], [(0, BOX)], [])
+    found = [find(0, 0, BOX, 5.0), find(1, 0, BOX, 4.0)]
+    assert measure(samples, found, ["ant"]).map_50 == pytest.approx(0.5)
+    samples[0] = replace(samples[0], is_unboxed=True)
+    reached = measure(samples, found, ["ant"])
+    assert reached.map_50 == pytest.approx(1.0)
+    assert (reached.images, reached.objects, reached.boxes) == (2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("label", "objects", "is_unboxed"), [(0, 0, True), (None, 0, False), (0, 1, False)]
+)
+def test_what_is_known_of_a_sample_has_its_flags(label, objects, is_unboxed):
+    hard = ObjectMetadata(label=1, box_xyxy=BOX, difficult=True)
+    many = ObjectMetadata(label=0, box_xyxy=FAR, crowd=True)
+    metadata = SampleMetadata(
+        width=300, height=300, original_name="", label=label, objects=(hard, many) * objects
+    )
+    known = KnownImage.of("a", b"", metadata)
+    assert known.difficult.tolist() == [True, False] * objects
+    assert known.crowds.tolist() == [False, True] * objects
+    assert known.is_unboxed == is_unboxed
+
+
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
     """Pictures whose objects are every other box that a model finds."""
