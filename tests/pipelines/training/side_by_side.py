@@ -24,12 +24,12 @@ processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload([__name__, "torch._dynamo", "tests.pipelines.annotate.killed"])
 
 
-def train_side_by_side(config, workers, *, log=None, dies_at=None, misses=None, compiler=None):
+def train_side_by_side(config, workers, *, log=None, dies_at=None, misses=None, graphs=None):
     """Train with so many workers; returns their exit codes.
 
     With a log each writes down what it learns from, step by step, into a file of that folder. The
-    first one may die at one of its writes; the others may miss a state. A compiler is a back end of
-    torch.compile; its own takes a minute.
+    first one may die at one of its writes; the others may miss a state. With a file for graphs
+    torch.compile changes nothing, for that takes a minute, and writes down each graph it gets.
     """
     meeting = Path(f"{config.output}-{workers}-meeting")
     meeting.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def train_side_by_side(config, workers, *, log=None, dies_at=None, misses=None, 
             kwargs={
                 "dies_at": None if rank else dies_at,
                 "misses": misses if rank else None,
-                "compiler": compiler,
+                "graphs": graphs,
             },
         )
         for rank in range(workers)
@@ -53,10 +53,9 @@ def train_side_by_side(config, workers, *, log=None, dies_at=None, misses=None, 
     return [process.exitcode for process in started]
 
 
-def _train(config, rank, workers, meeting, log, *, dies_at, misses, compiler):
-    if compiler is not None:
-        compile_ = torch.nn.Module.compile
-        torch.nn.Module.compile = lambda self: compile_(self, backend=compiler)
+def _train(config, rank, workers, meeting, log, *, dies_at, misses, graphs):
+    if graphs is not None:
+        _write_down_graphs(graphs)
     if log is not None:
         _write_down(Path(log, f"{workers}-{rank}.jsonl"))
     if dies_at is not None:
@@ -91,6 +90,18 @@ def die_at_write(calls):
         write_bytes(*args, **options)
 
     checkpoints.storage.write_bytes = write_or_die
+
+
+def _write_down_graphs(path):
+    compile_ = torch.nn.Module.compile
+
+    def note_graph(graph, inputs):
+        del inputs
+        with path.open("a") as file:
+            file.write(f"{graph.graph}\n")
+        return graph.forward
+
+    torch.nn.Module.compile = lambda self: compile_(self, backend=note_graph)
 
 
 def _write_down(path):
