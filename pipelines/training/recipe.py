@@ -43,9 +43,11 @@ class Recipe:
     learning_rate: float = 0.05
     """The highest one."""
     schedule: ScheduleName = "steps"
-    """Halved after certain epochs, or a rise and half a cosine."""
+    """Lowered after certain epochs, or a rise and half a cosine."""
     drop_epochs: tuple[float, ...] = (30.0, 50.0, 60.0, 70.0, 80.0)
-    """After how many epochs `steps` halves the rate."""
+    """After how many epochs `steps` lowers the rate."""
+    drop_factor: float = 0.5
+    """By which it is multiplied each time, above 0 and at most 1."""
     warm_up: float = 0.03
     """Part of the epochs in which `cosine` rises."""
     momentum: float = 0.6
@@ -96,6 +98,12 @@ class Recipe:
             "from 0 to 1",
             is_inside=0 <= self.portrait_share <= 1,
         )
+        _check(
+            "drop_factor",
+            self.drop_factor,
+            "above 0, at most 1",
+            is_inside=0 < self.drop_factor <= 1,
+        )
         for name in ("init_std", "clip_norm"):
             value = getattr(self, name)
             _check(name, value, "above 0", is_inside=value is None or 0 < value < math.inf)
@@ -115,7 +123,9 @@ class Recipe:
             The rate as a function of the epoch.
         """
         if self.schedule == "steps":
-            return StepSchedule(rate=self.learning_rate, drop_epochs=self.drop_epochs)
+            return StepSchedule(
+                rate=self.learning_rate, factor=self.drop_factor, drop_epochs=self.drop_epochs
+            )
         return CosineSchedule(
             epochs=float(self.epochs), rate=self.learning_rate, warm_up=self.warm_up
         )

@@ -27,6 +27,12 @@ def test_the_classifier_is_trained_as_the_paper_says(architecture):
     assert rates == pytest.approx([0.05, 0.05, 0.025, 0.0125, 0.00625, 0.003125, 0.0015625])
 
 
+def test_the_steps_of_the_rate_are_settings():
+    recipe = Recipe(learning_rate=0.3, drop_epochs=(1.0, 2.0), drop_factor=0.1)
+    rates = [recipe.make_schedule().rate_at(epoch) for epoch in (1.0, 1.1, 2.1)]
+    assert rates == pytest.approx([0.3, 0.03, 0.003])
+
+
 def test_the_regressor_is_trained_on_a_frozen_trunk_with_the_squared_difference():
     recipe = choose_recipe("accurate", "localize")
     assert (recipe.train_trunk, recipe.targets) == (False, HALF_VISIBLE)
@@ -85,6 +91,9 @@ def test_portraits_fade():
         ("clip_norm", -1.0, "--clip-norm: received -1.0"),
         ("optimizer", "adam", "--optimizer: received adam, expected one of sgd, adamw"),
         ("schedule", "linear", "--schedule: received linear, expected one of steps, cosine"),
+        ("drop_factor", 0.0, "--drop-factor: received 0.0, expected above 0, at most 1"),
+        ("drop_factor", 1.1, "--drop-factor: received 1.1"),
+        ("drop_factor", float("nan"), "--drop-factor: received nan"),
         ("drop_epochs", (5.0, 3.0), "drop_epochs: received (5.0, 3.0)"),
     ],
 )
