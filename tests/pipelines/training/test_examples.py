@@ -104,7 +104,7 @@ def test_windows_on_a_crowd_or_a_difficult_object_say_nothing():
 
 @pytest.mark.parametrize("task", ["detect", "joint"])
 def test_an_image_of_a_class_without_boxes_says_nothing_and_one_of_none_is_background(task):
-    """It shows its class somewhere: half of ImageNet's images have no boxes."""
+    """It shows its class somewhere: not all of ImageNet's training images have boxes."""
     labels = [
         set(make(make_maker(task), metadata, seed=seed).labels.tolist())
         for metadata in (make_metadata(label=1), make_metadata())
