@@ -180,6 +180,12 @@ class TrainConfig:
         side = self.recipe.crops.side
         if self.task != "classify" and side < window:
             raise InputError(f"--side: received {side}, expected at least {window}, a window")
+        short_side = self.recipe.crops.short_side
+        if self.task == "classify" and short_side < window:
+            raise InputError(
+                f"--short-side: received {short_side}, expected at least {window}, a window, which "
+                "is cut out of the scaled image"
+            )
 
     def _check_source(self) -> None:
         if (self.shards is None) == (self.images is None):

@@ -5,6 +5,7 @@ Every draw comes from (seed, epoch, sample) alone, so an example does not depend
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,15 +42,17 @@ class CropConfig:
     """How far from the object's centre portraits are centred, as a part of the side."""
     short_side: int = 256
     """To which the shorter side of an image is scaled before a window is cut out to be classified,
-    in pixels."""
+    in pixels; at least the network's window."""
     flip: float = 0.5
     """Part of the images that are mirrored, 0 to 1."""
 
     def __post_init__(self) -> None:
         for name in ("scale_jitter", "spread", "colour_jitter", "portrait_spread"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 flag = name.replace("_", "-")
-                raise InputError(f"--{flag}: received {getattr(self, name)}, expected at least 0")
+                raise InputError(
+                    f"--{flag}: received {getattr(self, name)}, expected a finite number from 0 on"
+                )
         for name in ("object_share", "flip"):
             if not 0 <= getattr(self, name) <= 1:
                 flag = name.replace("_", "-")
@@ -57,9 +60,10 @@ class CropConfig:
         if self.short_side < 1:
             raise InputError(f"--short-side: received {self.short_side}, expected at least 1")
         least, largest = self.portrait_fill
-        if not 0 < least <= largest:
+        if not 0 < least <= largest < math.inf:
             raise InputError(
-                f"--portrait-fill: received {least} {largest}, expected above 0, the least first"
+                f"--portrait-fill: received {least} {largest}, expected finite numbers above 0, "
+                "the least first"
             )
 
 
@@ -224,7 +228,7 @@ def draw_whole(
         rng: Source of every choice.
         window: Side of the window, in pixels.
         normalization: How pixels become inputs.
-        config: The shorter side.
+        config: The shorter side, at least the window.
 
     Returns:
         Normalised pixels (3, window, window).
@@ -233,7 +237,7 @@ def draw_whole(
         Sermanet et al. 2014, section 3.1.
     """
     size = np.array(pixels.shape[:2])
-    fitted = np.maximum(window, np.round(size * config.short_side / size.min())).astype(int)
+    fitted = np.round(size * config.short_side / size.min()).astype(int)
     top, left = (int(-rng.integers(room + 1)) for room in fitted - window)
     placement = _placement(pixels, fitted, top, left, window)
     return _choose_colours(pixels, rng, normalization, config)(placement)

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from typing import Final, Generic, TypeVar
 
@@ -108,6 +108,18 @@ class Decoding(Generic[Example]):
                 for stream, reader in readers.items():
                     self._add_stream(part, stream, itertools.islice(reader, share))
                 yield part
+
+    def begin_after(self, epoch: int, step: int) -> Decoding[Example]:
+        """Leave out what is made already.
+
+        Args:
+            epoch: One of its own.
+            step: Of that epoch, the last one that is made.
+
+        Returns:
+            What is left.
+        """
+        return replace(self, epochs=range(epoch, self.epochs.stop), first_step=step + 1)
 
     def _add_stream(
         self, part: Part[Example], stream: int, samples: Iterator[StreamSample]

@@ -21,7 +21,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.cluster import Placement
-from pipelines.errors import PipelineError
+from pipelines.errors import PipelineError, TransientStorageError
 from pipelines.training.checkpoints import list_states
 from pipelines.training.job import Job, Moment, Tell
 from pipelines.training.state import Position
@@ -73,7 +73,7 @@ class _Said:
     starts_in_all: int = 0
     """How often they were started by this command."""
     words: str = ""
-    """Of the first of them that ended by an error that nobody foresaw."""
+    """Of the first of them that ended by an error that may pass, or that nobody foresaw."""
     last_words: str = ""
     """The same of the start before."""
 
@@ -87,9 +87,10 @@ class _Board:
     def join(self, seat: Seat) -> None:
         self._said.seats[seat.rank] = seat
 
-    def count_start(self, newest: int) -> int:
-        progressed = newest > self._said.newest
-        self._said.newest = newest
+    def count_start(self, newest: int | None) -> int:
+        """Count one more; `newest` is None if the store did not say, which is no progress."""
+        progressed = newest is not None and newest > self._said.newest
+        self._said.newest = self._said.newest if newest is None else newest
         self._said.starts_in_all += 1
         self._said.starts = 1 if progressed else self._said.starts + 1
         self._said.last_words, self._said.words = self._said.words, ""
@@ -136,13 +137,15 @@ def run_workers(job: Job, placement: Placement, tell: Tell) -> Position:
         ray.get(board.join.remote(_find_seat()))
         job: Job = ray.get(reference[0])
         try:
-            _check_starts(job, board, _MOST_STARTS)
             with _LastWords(board):
+                _check_starts(job, board, _MOST_STARTS)
                 position = train_worker(
                     job,
                     lambda moment: ray.get(board.tell.remote(moment)),
                     on_gpu=bool(placement.gpus_per_worker),
                 )
+        except TransientStorageError:
+            raise  # the store may answer again when all have been started again
         except PipelineError as error:
             ray.get(board.give_up.remote(error))
             # Raised it ends the others, who wait for this one; alone it would be started again.
@@ -185,19 +188,31 @@ def _check_starts(job: Job, board: Any, most: int) -> None:  # noqa: ANN401 (Ray
 
     Raises:
         PipelineError: If that is often enough to call it no accident.
+        TransientStorageError: If the store does not answer, so that they come to nothing again.
     """
     if ray.train.get_context().get_world_rank() != 0:
         return
-    newest = max(list_states(job.output), default=0)
+    newest, unheard = _find_newest(job.output)
     starts = ray.get(board.count_start.remote(newest))
+    said: _Said = ray.get(board.read.remote())
     if starts > most:
-        words = ray.get(board.read.remote()).last_words
         raise PipelineError(
             f"train: {most} times the workers ended before the next state after step "
-            f"{newest}, the last time by {words or 'something that killed them without a word'}; "
-            "mend that (if memory ran out: --batch-size, --decoders) and run the same command "
-            "again, or save more often: --checkpoint-steps"
+            f"{said.newest}, the last time by "
+            f"{said.last_words or 'something that killed them without a word'}; mend that (if "
+            "memory ran out: --batch-size, --decoders) and run the same command again, or save "
+            "more often: --checkpoint-steps"
         )
+    if unheard is not None:
+        raise unheard
+
+
+def _find_newest(output: str) -> tuple[int | None, TransientStorageError | None]:
+    """Steps of the newest state; or, if the store does not answer, why."""
+    try:
+        return max(list_states(output), default=0), None
+    except TransientStorageError as error:
+        return None, error
 
 
 class _LastWords:
@@ -215,9 +230,12 @@ class _LastWords:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is not None and not isinstance(error, PipelineError):
-            words = " ".join(str(error).split())
-            ray.get(self._board.note_words.remote(f"{kind.__name__}: {words[:_WORDS]}"))
+        is_foreseen = isinstance(error, PipelineError)
+        if kind is None or (is_foreseen and not isinstance(error, TransientStorageError)):
+            return
+        words = " ".join(str(error).split())
+        name = "" if is_foreseen else f"{kind.__name__}: "
+        ray.get(self._board.note_words.remote(name + words[:_WORDS]))
 
 
 def _open_board() -> Any:  # noqa: ANN401 (Ray's handle)

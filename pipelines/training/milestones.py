@@ -88,11 +88,32 @@ class Milestones:
             return
         if not self._learner.is_sound():
             what = f"what step {step.step} of epoch {step.epoch} made of the weights is"
-            raise PipelineError(describe_divergence(self._job, position, what, step))
+            raise self.end_diverged(position, what, step)
         if is_measured:
             self._measure(position)
         if self._is_first:
             self._save(position, done)
+
+    def end_diverged(
+        self, position: Position, what: str, step: StepExamples[Example]
+    ) -> PipelineError:
+        """Write down how it came to that; a training that goes on from the last state forgets it.
+
+        Args:
+            position: Where the training is: states of that step or later are not trusted.
+            what: Is no finite number, with its verb.
+            step: What was learnt from.
+
+        Returns:
+            What to raise: a sentence with step, shards, last good state and what to do.
+
+        Raises:
+            StorageError: If the store refuses.
+        """
+        if self._is_first:
+            self._job.check_lease()
+            self.journal.write(position.steps)
+        return PipelineError(_describe_divergence(self._job, position, what, step))
 
     def _is_measured(self, position: Position) -> bool:
         config = self._job.config.held_out
@@ -170,20 +191,9 @@ class Milestones:
         return position.steps, self._learner.weights()
 
 
-def describe_divergence(
+def _describe_divergence(
     job: Job, position: Position, what: str, step: StepExamples[Example]
 ) -> str:
-    """Say why a training cannot go on.
-
-    Args:
-        job: The training.
-        position: Where it is: states of that step or later are not trusted.
-        what: Is no finite number, with its verb.
-        step: What was learnt from.
-
-    Returns:
-        A sentence with step, shards, last good state and what to do.
-    """
     # What the last step made of the weights may be what is wrong.
     states = [done for done in list_states(job.output) if done < position.steps]
     shards = ", ".join(job.name_shards(step.epoch, step.step))

@@ -35,6 +35,12 @@ logger = logging.getLogger(__name__)
 
 _PREFETCHED_STEPS: Final = 2
 """Steps that each process makes ahead (assumed: enough to cover a slow image or request)."""
+_MOST_DEATHS: Final = 3
+"""Times that decoding processes die at one step before it counts as no accident (assumed)."""
+
+
+class _DeathError(Exception):
+    """A decoding process died: others can go on where it stood."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,9 +144,9 @@ class Loader(Generic[Example]):
             first_step: Where to begin in the first epoch, 0 to `steps_per_epoch`.
 
         Returns:
-            One element a step. Closing it, or its end, ends the decoding processes. While it goes
-            on it raises PipelineError if one of them died, and StorageError if a shard cannot be
-            read.
+            One element a step. Closing it, or its end, ends the decoding processes. If one of
+            them dies, others begin where it stood. While it goes on it raises PipelineError if
+            they die at one step again and again, and StorageError if a shard cannot be read.
 
         Raises:
             InputError: The epoch has no such step.
@@ -162,14 +168,26 @@ class Loader(Generic[Example]):
         return self._iter_steps(decoding)
 
     def _iter_steps(self, decoding: Decoding[Example]) -> Iterator[StepExamples[Example]]:
-        if self._processes:
-            parts = _iter_apart(decoding, self._streams, self._processes)
-        else:
-            parts = decoding.iter_parts(self._streams)
         order = EpochOrder(self._shards.shard_sizes, self._order, 0)  # batches: equal in all epochs
-        while group := list(islice(parts, max(1, self._processes))):
-            self._warn(damage for part in group for damage in part.damages)
-            yield _merge(group, order.count_samples(group[0].step))
+        deaths = 0
+        while True:
+            parts = self._iter_parts(decoding)
+            try:
+                while group := list(islice(parts, max(1, self._processes))):
+                    self._warn(damage for part in group for damage in part.damages)
+                    yield _merge(group, order.count_samples(group[0].step))
+                    decoding = decoding.begin_after(group[0].epoch, group[0].step)
+                    deaths = 0
+            except _DeathError as error:
+                deaths += 1
+                _warn_of_death(decoding, error, deaths)
+            else:
+                return
+
+    def _iter_parts(self, decoding: Decoding[Example]) -> Iterator[Part[Example]]:
+        if self._processes:
+            return _iter_apart(decoding, self._streams, self._processes)
+        return decoding.iter_parts(self._streams)
 
     def _warn(self, damages: Iterator[Damage]) -> None:
         """Name damaged samples, each once however many epochs there are."""
@@ -231,10 +249,27 @@ def _iter_apart(
     except RuntimeError as error:
         if not str(error).startswith("DataLoader worker (pid"):
             raise
+        raise _DeathError(str(error)) from error
+
+
+def _warn_of_death(decoding: Decoding[Example], error: _DeathError, deaths: int) -> None:
+    """Say that processes died, or that they do so again and again.
+
+    Raises:
+        PipelineError: This was the last time.
+    """
+    said = " ".join(str(error).split())
+    place = f"near step {decoding.first_step} of epoch {decoding.epochs.start}"
+    help_ = (
+        "if memory ran out, lower --shuffle-block or the number of processes, or enlarge /dev/shm"
+    )
+    if deaths == _MOST_DEATHS:
         raise PipelineError(
-            f"loader: a decoding process died ({error}); if memory ran out, lower --shuffle-block "
-            "or the number of processes, or enlarge /dev/shm"
+            f"loader: {deaths} times a decoding process died {place} ({said}); {help_}"
         ) from error
+    logger.warning(
+        "a decoding process died %s (%s): others go on where it stood; %s", place, said, help_
+    )
 
 
 _Kept = TypeVar("_Kept")

@@ -26,7 +26,7 @@ from pipelines.training.checkpoints import load_chosen_state, load_newest_state
 from pipelines.training.examples import Batch, Example, join_examples, make_blank
 from pipelines.training.job import Job, Moment, Tell
 from pipelines.training.learner import Learner, Turn
-from pipelines.training.milestones import Milestones, describe_divergence
+from pipelines.training.milestones import Milestones
 from pipelines.training.state import Position, TrainingState
 from pipelines.training.stream_loader import Loader, StepExamples
 from pipelines.weights import CheckpointFiles, load_tensors, put_checkpoint
@@ -205,7 +205,7 @@ class _Run:
         loss = self._learner.take_step(self._join(step), turn)
         if not is_finite(loss):
             what = f"the loss of step {step.step} of epoch {step.epoch} is {loss.total.item()},"
-            raise PipelineError(describe_divergence(self._job, position, what, step))
+            raise self._milestones.end_diverged(position, what, step)
         position = position.advance(
             samples=step.n_global, damaged=damaged, steps_per_epoch=self._steps_per_epoch
         )

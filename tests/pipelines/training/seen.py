@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -27,3 +30,23 @@ def stamp(image, metadata, rng, epoch):
     """Make an example of the time at which it is made; the clock is that of all processes."""
     del image, metadata, rng
     return time.monotonic()
+
+
+@dataclass(frozen=True)
+class Death:
+    """Sees like `see`; stands for an image that takes down the process that decodes it."""
+
+    number: int
+    """Which image it is."""
+    folder: Path
+    """Where it is counted how often it was met."""
+    most: int
+    """How often it does so."""
+
+    def __call__(self, image, metadata, rng, epoch):
+        """Make the example of a tiny image, or die."""
+        met = len(list(self.folder.iterdir()))
+        if image[0, 0, 0] == self.number and met < self.most:
+            (self.folder / str(met)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return see(image, metadata, rng, epoch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -155,10 +156,13 @@ def test_colour_jitter_changes_brightness_and_contrast_and_not_the_padding():
     [
         ("object_share", 1.5),
         ("spread", -0.1),
+        ("spread", math.inf),
         ("scale_jitter", -2.0),
-        ("colour_jitter", float("nan")),
+        ("colour_jitter", math.nan),
+        ("colour_jitter", math.inf),
         ("portrait_spread", -1.0),
         ("portrait_fill", (0.9, 0.5)),
+        ("portrait_fill", (0.9, math.inf)),
     ],
 )
 def test_a_setting_out_of_range_is_refused(name, value):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from pipelines.errors import PipelineError, StorageError
 from pipelines.images import ImageLimits
 from pipelines.training.order import OrderConfig
 from pipelines.training.stream_loader import Loader
-from tests.pipelines.training.seen import see, stamp
+from tests.pipelines.training.seen import Death, see, stamp
 from tests.pipelines.training.tiny_shards import write_shards
 
 SIZES = (1, 17, 2, 1, 9)
@@ -90,15 +89,36 @@ def test_a_bad_shard_is_the_same_sentence_from_a_process(tmp_path):
     assert list_decoders() == []
 
 
-def die(image, metadata, rng, epoch):
-    """Stand for an image that takes its process down."""
-    del image, metadata, rng
-    os.kill(os.getpid(), signal.SIGKILL)
+def read_in_thread(loader):
+    """Read as on Ray: in a thread that is not the main one, to which signals do not go."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(lambda: [tell(step) for step in loader.iter_epochs(0, 2)]).result()
 
 
-def test_a_process_that_dies_ends_the_training_with_a_sentence(tmp_path):
-    with pytest.raises(PipelineError, match="a decoding process died"):
-        list(make_loader(write_shards(tmp_path, SIZES), 1, die).iter_epoch(0))
+@pytest.mark.parametrize(("processes", "number"), [(1, 0), (2, 11)])
+def test_others_go_on_where_a_process_has_died(tmp_path, caplog, processes, number):
+    shards = write_shards(tmp_path / "shards", SIZES)
+    whole = [tell(step) for step in make_loader(shards, 0).iter_epochs(0, 2)]
+    death = Death(number=number, folder=make_folder(tmp_path / "deaths"), most=1)
+    assert read_in_thread(make_loader(shards, processes, death)) == whole
+    assert len(list(death.folder.iterdir())) == 1
+    told = [one.getMessage() for one in caplog.records if "a decoding process died" in one.msg]
+    assert len(told) == 1
+    assert "exited unexpectedly" in told[0]
+    assert list_decoders() == []
+
+
+def make_folder(path):
+    path.mkdir()
+    return path
+
+
+def test_processes_that_die_at_one_step_again_and_again_end_the_training(tmp_path):
+    shards = write_shards(tmp_path / "shards", SIZES)
+    death = Death(number=11, folder=make_folder(tmp_path / "deaths"), most=99)
+    with pytest.raises(PipelineError, match="3 times a decoding process died near step"):
+        read_in_thread(make_loader(shards, 1, death))
+    assert len(list(death.folder.iterdir())) == 3
     assert list_decoders() == []
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from overfeat.geometry import map_size
 from overfeat.targets import HALF_VISIBLE
-from overfeat.zoo import get_architecture
+from overfeat.zoo import TINY, get_architecture
 from pipelines.errors import InputError
 from pipelines.training.recipe import Recipe, choose_recipe
 from tests.pipelines.training.tiny_training import make_train_config
@@ -125,3 +125,11 @@ def test_a_training_that_cannot_be_is_refused(changes, words):
 def test_a_worker_has_one_gpu_or_none(tmp_path, gpus):
     with pytest.raises(InputError, match=f"--gpus-per-worker: received {gpus}, expected 0 or 1"):
         make_train_config(tmp_path, tmp_path, gpus_per_worker=gpus)
+
+
+def test_a_window_is_cut_out_of_an_image_that_is_no_smaller():
+    crops = replace(choose_recipe("tiny", "classify").crops, short_side=TINY.window - 1)
+    words = f"--short-side: received {TINY.window - 1}, expected at least {TINY.window}"
+    with pytest.raises(InputError, match=words):
+        make_train_config("/in", "/out", task="classify", recipe={"crops": crops})
+    make_train_config("/in", "/out", task="joint", recipe={"crops": crops})

@@ -7,13 +7,16 @@ import os
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import ray
 
-from pipelines.errors import PipelineError, RunMismatchError
+from pipelines.errors import PipelineError, RunMismatchError, TransientStorageError
 from pipelines.training import graph
 from pipelines.training.checkpoints import list_states
 from pipelines.training.run import train
+from pipelines.training.worker import train_worker
 from tests.builders import list_all, write_scenes
 from tests.pipelines.annotate.processes import find_workers
 from tests.pipelines.training.side_by_side import train_side_by_side
@@ -79,6 +82,53 @@ def test_an_error_that_would_come_again_ends_the_training(tmp_path):
     shards = write_scenes(tmp_path / "scenes", 8, objects=0)
     with pytest.raises(PipelineError, match="none of the 4 samples of step 0 could be used"):
         train(make_train_config(shards, tmp_path / "out", task="classify"), tell_nobody)
+
+
+def train_while_the_store_answers_seldom(job, tell, *, on_gpu):
+    """Train, but for the first two times."""
+    failures = Path(job.output) / "failures"
+    failures.mkdir(exist_ok=True)
+    failed = len(list(failures.iterdir()))
+    if failed < 2:
+        (failures / str(failed)).touch()
+        raise TransientStorageError("s3://bucket/train-000000.tar: did not answer")
+    return train_worker(job, tell, on_gpu=on_gpu)
+
+
+def test_a_store_that_did_not_answer_is_asked_again(scenes, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(graph, "train_worker", train_while_the_store_answers_seldom)
+    config = make_train_config(scenes, tmp_path, task="classify")
+    assert train(config, tell_nobody).steps == 6
+    told = [record.getMessage() for record in caplog.records if "a worker ended" in record.msg]
+    assert len(told) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (TransientStorageError("s3://b/x.tar:\n no answer"), "s3://b/x.tar: no answer"),
+        (RuntimeError("no memory"), "RuntimeError: no memory"),
+        (PipelineError("would come again"), ""),
+    ],
+)
+def test_what_may_pass_is_kept_for_the_case_that_it_does_not(error, words):
+    board = graph._open_board()
+    with pytest.raises(type(error)), graph._LastWords(board):
+        raise error
+    assert ray.get(board.read.remote()).words == words
+
+
+def test_a_start_whose_states_cannot_be_listed_counts_as_one_without_progress(monkeypatch):
+    def list_nothing(output):
+        raise TransientStorageError(f"{output}: did not answer")
+
+    board = graph._Board()
+    assert [board.count_start(0), board.count_start(500), board.count_start(500)] == [1, 1, 2]
+    monkeypatch.setattr(graph, "list_states", list_nothing)
+    newest, unheard = graph._find_newest("s3://bucket/out")
+    assert str(unheard) == "s3://bucket/out: did not answer"
+    assert [board.count_start(newest), board.count_start(500)] == [3, 4]
+    assert board.count_start(1000) == 1
 
 
 def run_out_of_memory(job, tell, *, on_gpu):

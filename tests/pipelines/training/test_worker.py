@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import signal
 from dataclasses import asdict, replace
 
@@ -135,6 +136,21 @@ def test_a_loss_that_is_no_number_stops_with_the_last_good_state(scenes, tmp_pat
     with pytest.raises(PipelineError, match="the state of step 3 is the last good one") as caught:
         train_here(make_train_config(scenes, tmp_path, recipe=wild))
     assert "lower --learning-rate (now 1e+30)" in str(caught.value)
+
+
+def test_how_the_loss_went_before_it_was_no_number_is_written_down(scenes, tmp_path):
+    wild = {"epochs": 3, "learning_rate": 1e30, "clip_norm": None, "warm_up": 0.0}
+    settings = {"recipe": wild, "checkpoint_steps": 100, "log_steps": 1}
+    with pytest.raises(PipelineError, match="no finite number") as caught:
+        train_here(make_train_config(scenes, tmp_path, **settings))
+    assert list_states(str(tmp_path)) == set()
+    lines = read_journal(str(tmp_path))
+    assert [line["step"] for line in lines] == [*range(1, len(lines) + 1)]
+    assert re.search(f"step {len(lines)} of epoch 0", str(caught.value))
+    # The same again writes them once.
+    with pytest.raises(PipelineError, match="no finite number"):
+        train_here(make_train_config(scenes, tmp_path, **settings))
+    assert [line["step"] for line in read_journal(str(tmp_path))] == [*range(1, len(lines) + 1)]
 
 
 def test_weights_that_are_no_numbers_are_not_saved(scenes, tmp_path, monkeypatch):
