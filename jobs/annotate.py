@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 from jobs.entrypoint import DONE, TOO_MANY_FAILED, Result, make_main
 from pipelines.annotate.config import AnnotateConfig
-from pipelines.annotate.dry_run import estimate
+from pipelines.annotate.dry_run import Estimate, estimate
 from pipelines.annotate.run import AnnotateReport, annotate
 from pipelines.progress import format_seconds
 from pipelines.update import Changes
@@ -31,17 +31,35 @@ def run(config: AnnotateConfig) -> Result:
     """
     if config.dry_run:
         plan = estimate(config)
-        left = "unknown" if plan.seconds is None else format_seconds(plan.seconds)
-        text = (
-            f"{tell_count(plan.images, 'image')}, {tell_count(plan.size_bytes, 'byte')}, "
-            f"{tell_count(plan.slices, 'slice')}; about {left} after start-up with "
-            f"{tell_count(plan.workers, 'worker')} (measured on "
-            f"{tell_count(plan.measured_images, 'image')})"
-        )
-        return Result(values=asdict(plan), text=text)
+        return Result(values=asdict(plan), text=describe_estimate(plan))
     report = annotate(config)
     code = TOO_MANY_FAILED if report.failed_too_many else DONE
     return Result(values=asdict(report), text=describe(report), exit_code=code)
+
+
+def describe_estimate(plan: Estimate) -> str:
+    """Write what there is to do for people.
+
+    Args:
+        plan: Counts and a time.
+
+    Returns:
+        A line, and one for each image of the sample that cannot be read.
+    """
+    found = (
+        f"{tell_count(plan.images, 'image')}, {tell_count(plan.size_bytes, 'byte')}, "
+        f"{tell_count(plan.slices, 'slice')}"
+    )
+    left = (
+        "how long it takes is not known, for no image of the sample could be read"
+        if plan.seconds is None
+        else f"about {format_seconds(plan.seconds)} after start-up with "
+        f"{tell_count(plan.workers, 'worker')} (measured on "
+        f"{tell_count(plan.measured_images, 'image')})"
+    )
+    return "\n".join(
+        [f"{found}; {left}", *(f"cannot be read: {wrong}" for wrong in plan.unreadable)]
+    )
 
 
 def describe(report: AnnotateReport) -> str:
@@ -56,7 +74,7 @@ def describe(report: AnnotateReport) -> str:
     if report.images_read:
         read = (
             f"read {tell_count(report.images_read, 'image')} in {format_seconds(report.seconds)} "
-            f"({report.images_per_second:.1f} images/s)"
+            f"({report.images_per_second:.1f} images/s, start-up included)"
         )
     elif report.slices_done:
         read = "read no image: only rows of images that are gone were dropped"
@@ -84,7 +102,7 @@ def _describe_changes(changes: Changes) -> str:
     """What was found when the images were looked at again."""
     return (
         f"update  {changes.added:,} new, {changes.changed:,} changed, {changes.vanished:,} gone, "
-        f"{changes.retried:,} tried again"
+        f"{changes.retried:,} failed and tried again as they were"
     )
 
 

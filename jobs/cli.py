@@ -12,7 +12,7 @@ COMMANDS: Final = {
     "status": "how far a run is; never disturbs it",
     "compact": "a finished run's tables -> a copy as few large files",
     "shards": "a data set -> WebDataset shards",
-    "train": "shards -> a checkpoint",
+    "train": "shards, or a folder of images for each class -> a checkpoint",
     "evaluate": "tables against ground truth",
     "report": "tables -> one HTML page to look at",
     "import-weights": "weights of the 2014 program or of torchvision -> a checkpoint",

@@ -41,7 +41,7 @@ def describe(report: CompactReport) -> str:
         f"{table:<{width}}  {rows:,} rows in {files:,} {'file' if files == 1 else 'files'}"
         for (table, rows), files in zip(report.rows.items(), report.files.values(), strict=True)
     ]
-    return "\n".join([*lines, report.to])
+    return "\n".join([*lines, report.to if report.is_new else f"done before: {report.to}"])
 
 
 main = make_main(CompactConfig, run, name="compact", description=__doc__)

@@ -1,4 +1,4 @@
-"""Shards -> a checkpoint: a classifier, a box regressor, a detector, or all in one network.
+"""Shards or images -> a checkpoint: a classifier, a box regressor, a detector, or all in one.
 
     overfeat train --shards scenes --output checkpoint --dtype bfloat16
     overfeat train --images photos --output classifier
@@ -65,9 +65,16 @@ def describe(report: TrainReport) -> str:
     if report.best is not None:
         best = report.best
         lines.append(f"best after step {best['step']:,}: {best['metric']} {best['value']:.4f}")
+        lines.append(f"the checkpoint is {_describe_choice(report.step, best['step'])}")
     if report.left_out is not None:
         lines.append(report.left_out.describe())
     return "\n".join(lines)
+
+
+def _describe_choice(step: int, best: int) -> str:
+    if step == best:
+        return "the best state"
+    return f"that of step {step:,}; the same command with --result best makes it the best one"
 
 
 def _describe_measured(measured: Mapping[str, float]) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import receipts, storage
+from pipelines.copies import CopyContents, is_copy, read_copy
 from pipelines.errors import ImageError, InputError, StorageError
 from pipelines.lease import Lease
 from pipelines.manifest import Manifest, open_manifest, read_summary
@@ -45,7 +45,6 @@ _READ_FILES: Final = 64
 _READ_BYTES: Final = 64 * 2**20
 """Where a table's slices are larger than a part of this, fewer are read at once."""
 _NOTES_OF_A_SLICE: Final = frozenset({b"counts", b"tables", b"kept", b"listed", b"rows", b"file"})
-_COPY_NAME: Final = re.compile(r"part-\d{5,}\.parquet")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,22 +73,12 @@ class CompactReport:
     """Rows of each table."""
     files: dict[str, int]
     """Files of each table."""
-
-
-def is_copy(name: str) -> bool:
-    """Say whether a table's file is one of a copy.
-
-    Args:
-        name: Without its folder.
-
-    Returns:
-        Whether it is called so.
-    """
-    return _COPY_NAME.fullmatch(name) is not None
+    is_new: bool
+    """Whether this command made it."""
 
 
 def compact(config: CompactConfig) -> CompactReport:
-    """Copy a finished run's tables as few large files.
+    """Copy a finished run's tables as few large files; a copy that stands already is left alone.
 
     Args:
         config: Which run, and where to.
@@ -106,14 +95,24 @@ def compact(config: CompactConfig) -> CompactReport:
     """
     output, to = storage.resolve_uri(config.output), storage.resolve_uri(config.to)
     manifest = _open_finished(output)
-    # Nothing is written, not even a lease, into a folder that is refused.
-    _check_target(output, to)
     run = storage.read_bytes(storage.join_uri(output, RUN_FILE))
     tables = _list_tables(output, run)
-    with Lease(to) as lease:
-        copy = _Copy(to, lease)
+
+    def find() -> CompactReport | None:
+        there = read_copy(to, run, tables, manifest.summary.generation)
+        return None if there is None else _report(to, there, is_new=False)
+
+    # Nothing is written, not even a lease, into a folder that is refused.
+    _refuse_inside(output, to)
+    if (done := find()) is not None:
+        return done
+    _check_target(to)
+    with Lease(to, what="copy") as lease:
         # Looked at again: another copy may have ended meanwhile.
-        copy.clear(_check_target(output, to))
+        if (done := find()) is not None:
+            return done
+        copy = _Copy(to, lease)
+        copy.clear(_check_target(to))
         rows = {}
         for table in tables:
             sources = _list_files(output, table, manifest)
@@ -124,7 +123,12 @@ def compact(config: CompactConfig) -> CompactReport:
         if read_summary(output) != manifest.summary:
             raise StorageError(f"{output}: an update began while it was copied; let it end first")
         copy.finish(run)
-    return CompactReport(to=to, rows=rows, files={name: len(copy.sizes[name]) for name in tables})
+    files = {name: len(copy.sizes[name]) for name in tables}
+    return _report(to, CopyContents(rows=rows, files=files), is_new=True)
+
+
+def _report(to: str, contents: CopyContents, *, is_new: bool) -> CompactReport:
+    return CompactReport(to=to, rows=contents.rows, files=contents.files, is_new=is_new)
 
 
 class _Copy:
@@ -213,16 +217,27 @@ def _list_tables(output: str, run: bytes) -> list[str]:
         raise InputError(f"{output}: its {RUN_FILE} is not that of an annotation run") from None
 
 
-def _check_target(output: str, to: str) -> list[str]:
-    """Refuse to mix a copy with the run or anything else; find what a copy cut short left there.
+def _refuse_inside(output: str, to: str) -> None:
+    """Refuse to mix a copy with the run.
+
+    Raises:
+        InputError: If it would be.
+    """
+    if f"{to.rstrip('/')}/".startswith(f"{output.rstrip('/')}/"):
+        raise InputError(f"--to {to}: lies inside the run; choose another folder")
+
+
+def _check_target(to: str) -> list[str]:
+    """Refuse to mix a copy with anything else; find what a copy cut short left there.
 
     Raises:
         InputError: If something else is there.
     """
-    if f"{to.rstrip('/')}/".startswith(f"{output.rstrip('/')}/"):
-        raise InputError(f"--to {to}: lies inside the run; choose another folder")
     if storage.exists(storage.join_uri(to, RUN_FILE)):
-        raise InputError(f"--to {to}: holds a {RUN_FILE} already; choose another folder")
+        raise InputError(
+            f"--to {to}: holds a {RUN_FILE} already, of another run or of this one before an "
+            "update; choose another folder"
+        )
     left: list[str] = []
     for table in TABLES:
         for name in sorted(storage.list_names(storage.join_uri(to, table))):

@@ -82,15 +82,17 @@ class Holder:
 class Lease:
     """A run held by this driver, renewed by a thread until it is left."""
 
-    def __init__(self, output: str, *, times: LeaseTimes | None = None) -> None:
+    def __init__(self, output: str, *, what: str = "run", times: LeaseTimes | None = None) -> None:
         """Name the run; nothing is written before the lease is entered.
 
         Args:
-            output: The run.
+            output: The run, or what else one command at a time may write.
+            what: It is called.
             times: Heartbeat and lease time; those of every command if None.
         """
         self.uri = storage.join_uri(output, LEASE_FILE)
         self._scratch = storage.join_uri(output, ".tmp")
+        self._what = what
         self._times = times or DEFAULT_TIMES
         self._holder = Holder(
             id=secrets.token_hex(8),
@@ -176,8 +178,9 @@ class Lease:
         if first is None or _has_ended(first.process):
             return seen
         logger.info(
-            "another driver (%s) holds this run; watching its heartbeat for %.0f s",
+            "another driver (%s) holds this %s; watching its heartbeat for %.0f s",
             _describe(first),
+            self._what,
             self._times.lease,
         )
         deadline = time.monotonic() + self._times.lease
@@ -188,8 +191,8 @@ class Lease:
                 return seen
             if now != first:
                 raise LeaseHeldError(
-                    f"{self.uri}: {_describe(now)} is at work on this run; wait until it has "
-                    "ended, or end it: the same command then goes on where it stood"
+                    f"{self.uri}: {_describe(now)} is at work on this {self._what}; wait "
+                    "until it has ended, or end it: the same command then does what is left"
                 )
         return seen
 
@@ -208,8 +211,8 @@ class Lease:
         there = _load_holder(self.uri)
         if there is not None and there.id != self.id:
             raise LeaseHeldError(
-                f"{self.uri}: {_describe(there)} took this run over at the same moment; wait until "
-                "it has ended"
+                f"{self.uri}: {_describe(there)} took this {self._what} over at the same moment; "
+                "wait until it has ended"
             )
 
     def _renew(self) -> None:

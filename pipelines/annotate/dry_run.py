@@ -44,6 +44,8 @@ class Estimate:
     """Detect actors that the cluster has room for."""
     measured_images: int
     """Readable images among the first ones, on which one actor's rate was measured."""
+    unreadable: tuple[str, ...]
+    """What is wrong with the others of these."""
     seconds: float | None
     """Time for all images at that rate; None if none could be read."""
 
@@ -73,22 +75,36 @@ def estimate(config: AnnotateConfig) -> Estimate:
         size += sum(entry.info.size for entry in entries)
     if not images:
         raise InputError(describe_nothing(config, listing.counts))
-    workers, measured, rate = _measure(config, files, first)
+    workers, sample = _measure(config, files, first)
+    rate = sample.images / sample.seconds
     return Estimate(
         images=images,
         size_bytes=size,
         slices=slices,
         skipped=listing.counts.skipped,
         workers=workers,
-        measured_images=measured,
+        measured_images=sample.images,
+        unreadable=sample.unreadable,
         seconds=images / (rate * workers) if rate else None,
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sample:
+    """What one worker did with some images."""
+
+    images: int
+    """Readable ones."""
+    unreadable: tuple[str, ...]
+    """What is wrong with the others."""
+    seconds: float
+    """Time that it took."""
+
+
 def _measure(
     config: AnnotateConfig, files: ModelFiles, infos: Sequence[ObjectInfo]
-) -> tuple[int, int, float]:
-    """Find the number of workers, the readable images, and the images/s of one worker."""
+) -> tuple[int, _Sample]:
+    """Find the number of workers, and what one of them does with some images."""
     with join_cluster(config.address):
         placement = place_workers(
             workers=config.workers,
@@ -100,8 +116,8 @@ def _measure(
         remote = ray.remote(num_gpus=placement.gpus_per_worker, num_cpus=placement.cpus_per_worker)(
             _time_images
         )
-        measured, seconds = ray.get(remote.remote(config, files, list(infos), device, dtype))
-    return placement.workers, measured, measured / seconds if measured else 0.0
+        sample: _Sample = ray.get(remote.remote(config, files, list(infos), device, dtype))
+    return placement.workers, sample
 
 
 def _time_images(
@@ -110,26 +126,30 @@ def _time_images(
     infos: list[ObjectInfo],
     device: str,
     dtype: Dtype,
-) -> tuple[int, float]:
-    """Read, decode and detect some images; returns how many could be, and the seconds it took."""
+) -> _Sample:
+    """Read, decode and detect some images."""
     torch.set_num_threads(config.threads)
     predictor = open_predictor(files, device=device, dtype=dtype)
     predict, limits = config.predict_config(), config.image_limits()
 
-    def once() -> int:
+    def once() -> _Sample:
+        started = time.perf_counter()
         images: list[PreparedImage] = []
-        for answer in storage.read_objects(infos, max_bytes=config.max_bytes):
-            if isinstance(answer, ImageError):
-                continue
+        wrong: list[str] = []
+        answers = storage.read_objects(infos, max_bytes=config.max_bytes)
+        for info, answer in zip(infos, answers, strict=True):
             try:
+                if isinstance(answer, ImageError):
+                    raise answer
                 pixels = decode_image_within(answer.data, limits, config.image_timeout)
-            except ImageError:
+            except ImageError as error:
+                wrong.append(f"{info.uri}: {error}")
                 continue
             images.append(predictor.prepare(pixels, predict))
         predictor.predict(images, predict, config.tasks)
-        return len(images)
+        seconds = time.perf_counter() - started
+        return _Sample(images=len(images), unreadable=tuple(wrong), seconds=seconds)
 
     # The first pass pays for what a process does once; it is not what a run's rate is made of.
     once()
-    started = time.perf_counter()
-    return once(), time.perf_counter() - started
+    return once()

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Final
 
 from pipelines import storage
-from pipelines.compact import is_copy
+from pipelines.copies import is_copy
 from pipelines.errors import InputError, RunMismatchError
 from pipelines.manifest import list_generations
 from pipelines.receipts import list_receipts

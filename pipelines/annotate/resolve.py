@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +16,8 @@ from overfeat.zoo import get_architecture
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.errors import InputError
 from pipelines.weights import ModelFiles
+
+logger = logging.getLogger(__name__)
 
 MAX_FEATURE_BYTES: Final = 2**30
 """Vectors of a slice (assumed): a worker holds them three times while it collects or encodes them,
@@ -69,6 +72,8 @@ def resolve_model(config: AnnotateConfig, files: ModelFiles) -> ResolvedModel:
         plans = tuple(plan_views(member.config, predict) for member in files.members)
     except ValueError as error:
         raise InputError(f"--{error}") from error
+    if "detect" in config.tasks:
+        _warn_of_windows(config, files)
     features = None
     if "features" in config.tasks:
         try:
@@ -77,6 +82,22 @@ def resolve_model(config: AnnotateConfig, files: ModelFiles) -> ResolvedModel:
             raise InputError(f"--feature-{error}") from error
         _check_feature_bytes(config, features)
     return ResolvedModel(digest=files.digest, plans=plans, features=features)
+
+
+def _warn_of_windows(config: AnnotateConfig, files: ModelFiles) -> None:
+    """Say that boxes will be no objects' outlines: nobody sees it in the table."""
+    blind = [
+        name
+        for name, member in zip(config.weights, files.members, strict=True)
+        if member.config.regressor == "none"
+    ]
+    if blind:
+        logger.warning(
+            "--weights %s: has no box regressor, so that its boxes are whole windows around what "
+            "it found; put one on it with overfeat train --task localize, or leave boxes out with "
+            "--tasks classify",
+            " ".join(blind),
+        )
 
 
 def _measure_features(

@@ -273,12 +273,13 @@ def _follow(
     total = round(summary.images * left / summary.slices) + (
         summary.todo if summary.generation else 0
     )
-    failed = 0
+    # A slice that is done anew keeps rows of images that failed before.
+    failed, where = 0, " in these slices" if summary.generation else ""
     with Progress(total, unit="images") as progress:
         for table in tables:
             for row in table.to_pylist():
                 failed += RowCounts.decode(row["counts"]).failed
-                progress.advance(row["images_read"], f"{failed:,} failed")
+                progress.advance(row["images_read"], f"{failed:,} failed{where}")
                 yield row
 
 

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from pipelines import storage
 from pipelines.errors import ImageError, StorageError
-from pipelines.manifest import iter_slices, open_manifest
+from pipelines.manifest import iter_slices, open_manifest, read_summary
 from pipelines.receipts import list_receipts
 from pipelines.report.choose import WITHOUT_LABEL, Candidate, Shortlist
 from pipelines.storage import ObjectBytes, ObjectInfo
@@ -131,8 +131,12 @@ def tally_tables(output: str, *, max_images: int, score_threshold: float) -> Tal
         StorageError: a table cannot be read.
     """
     # Receipts first: a slice's boxes are there before its receipt, so none is missed between.
-    receipts = list_receipts(output)
-    boxes = _list_boxes(output)
+    receipts, boxes = list_receipts(output), _list_boxes(output)
+    manifest = read_summary(output)
+    if manifest is not None:
+        # Files that are no slice's: somebody put them there, and no command calls them the run's.
+        listed = set(range(manifest.slices))
+        receipts, boxes = receipts & listed, boxes & listed
     tally = Tally(
         score_threshold=score_threshold,
         shortlist=Shortlist(max_images=max_images),

@@ -108,7 +108,7 @@ def _write_charts(tally: Tally) -> Html:
             "section", element("h2", "Labels"), element("p", what, class_="muted small"), labels
         )
     ]
-    if tally.has_boxes:
+    if tally.n_boxes:
         charts.append(_write_scores(tally))
     return element("div", *charts, class_="charts")
 

@@ -66,11 +66,11 @@ class TrainConfig:
     held_out: ValidationConfig = field(default_factory=ValidationConfig)
     """How good it becomes meanwhile."""
     shards: str | None = None
-    """Folder or URI with `SPLIT-000000.tar` and `index.json`, made by `overfeat shards`. These or
-    `images` are needed."""
+    """Folder or URI with `SPLIT-000000.tar` and `index.json`, made by `overfeat shards`. Needed
+    unless `images` are given."""
     images: str | None = None
     """In place of shards: folder or URI with a folder of images for each class, which is packed
-    into `output`/shards first. Nobody has drawn boxes in it: its task is `classify`."""
+    into `output`/shards first. Nobody has drawn boxes in it: its task is `classify` by default."""
     held_out_share: float = 0.1
     """Part of these images that is held out to measure on, 0 to below 1; unless they lie in train/
     and validation/."""

@@ -59,6 +59,8 @@ class TrainReport:
     """Wall time of this command."""
     loss: float | None
     """Of the last step; None if this command took none."""
+    step: int
+    """Steps of the state that became the checkpoint."""
     measured: Mapping[str, float] | None
     """What was measured last on held-out samples; None if nothing was."""
     best: Mapping[str, Any] | None
@@ -114,6 +116,7 @@ def train(config: TrainConfig, tell: Tell) -> TrainReport:
         damaged=position.damaged,
         seconds=round(time.monotonic() - started, 3),
         loss=last[0].loss["total"] if last else None,
+        step=result["step"],
         measured=result["measured"],
         best=result["best"],
         is_new=is_new,

@@ -219,7 +219,7 @@ class Validator:
         for case, found in zip(
             batch, predictor.predict(prepared, config, _ASKED[task]), strict=True
         ):
-            _count_errors(case, found, share.errors)
+            _count_errors(case, found, share.errors, len(self._shards.classes))
             if found.detections is not None:
                 share.known.append(KnownImage.of(case.key, b"", case.metadata))
                 share.found.append(_list_boxes(found))
@@ -313,12 +313,15 @@ def _gather(share: _Share, world: int) -> list[_Share]:
     return shares
 
 
-def _count_errors(case: _Case, found: Prediction, errors: dict[str, list[bool]]) -> None:
+def _count_errors(
+    case: _Case, found: Prediction, errors: dict[str, list[bool]], classes: int
+) -> None:
     """Note what is wrong about an image that has a class."""
     if case.label is None:
         return
     if found.classification is not None:
-        for guesses in (1, 5):
+        # Five guesses at five classes are never wrong.
+        for guesses in (guesses for guesses in (1, 5) if guesses < classes):
             miss = misses_class(found.classification, case.label, guesses=guesses)
             errors.setdefault(f"top{guesses}_error", []).append(miss)
     boxes = _boxes_of(case, case.label)

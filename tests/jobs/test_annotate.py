@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import ray
 
-from jobs.annotate import describe
+from jobs.annotate import describe, describe_estimate
 from pipelines import storage
+from pipelines.annotate.dry_run import Estimate
 from pipelines.annotate.run import AnnotateReport
 from pipelines.update import Changes
 from tests.builders import (
@@ -224,7 +226,7 @@ def make_report(**changes):
 
 def test_a_report_is_written_for_people():
     text = describe(make_report())
-    assert "read 1,000 images in 0:01:40 (10.0 images/s)" in text
+    assert "read 1,000 images in 0:01:40 (10.0 images/s, start-up included)" in text
     assert "1,200  in 10 slices" in text
     assert "3  (2 corrupt, 1 changed)" in text
     assert "boxes        3,456\ntables in s3://b/out" in text
@@ -254,10 +256,27 @@ def test_a_run_that_was_done_says_that_nothing_was_read():
     assert "read no image: every slice" in describe(make_report(images_read=0, slices_done=0))
 
 
+def test_a_dry_run_names_what_it_could_not_read():
+    plan = Estimate(
+        images=40, size_bytes=9000, slices=2, skipped=0, workers=2, measured_images=7,
+        unreadable=("s3://b/x.jpg: corrupt: bad marker",), seconds=61.0,
+    )  # fmt: skip
+    assert describe_estimate(plan).splitlines() == [
+        "40 images, 9,000 bytes, 2 slices; about 0:01:01 after start-up with 2 workers (measured "
+        "on 7 images)",
+        "cannot be read: s3://b/x.jpg: corrupt: bad marker",
+    ]
+    unknown = replace(plan, seconds=None, unreadable=())
+    assert "2 slices; how long it takes is not known, for no" in describe_estimate(unknown)
+
+
 def test_an_update_says_what_it_found():
     changes = Changes(added=1000, changed=2, vanished=1)
     text = describe(make_report(changes=changes))
-    assert "\nupdate  1,000 new, 2 changed, 1 gone, 0 tried again\nimages" in text
+    assert (
+        "\nupdate  1,000 new, 2 changed, 1 gone, 0 failed and tried again as they were\nimages"
+        in text
+    )
     assert "update" not in describe(make_report(changes=None))
 
 

@@ -38,6 +38,7 @@ def test_json_is_one_object(run, tmp_path):
             "to": str(tmp_path / "copy"),
             "rows": {"boxes": 45, "images": 15},
             "files": {"boxes": 3, "images": 3},
+            "is_new": True,
         },
     )
 
@@ -69,12 +70,20 @@ def test_a_target_inside_the_run_is_refused(run):
     assert "lies inside the run" in ended.refusal()
 
 
-def test_a_copy_that_is_there_is_refused(run, tmp_path):
+def test_a_copy_that_is_there_was_done_before(run, tmp_path):
     flags = ["compact", "--output", run, "--to", tmp_path / "copy"]
-    assert run_command(*flags).code == 0
-    ended = run_command(*flags)
+    first, second = run_command(*flags), run_command(*flags)
+    assert first.code == second.code == 0
+    *tables, place = first.out.splitlines()
+    assert second.out.splitlines() == [*tables, f"done before: {place}"]
+
+
+def test_a_copy_of_another_run_is_refused(run, tmp_path):
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "run.json").write_text("{}")
+    ended = run_command("compact", "--output", run, "--to", tmp_path / "copy")
     assert ended.code == 2
-    assert "holds a run.json already" in ended.refusal()
+    assert "holds a run.json already, of another run or" in ended.refusal()
 
 
 def test_a_table_that_lost_a_file_is_a_failure(run, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -24,7 +25,7 @@ def make_moment(samples, measured=None):
 def make_report(**changes):
     usual = {
         "output": "out", "epochs": 2, "steps": 6, "samples": 20, "damaged": 0, "seconds": 1.0,
-        "loss": None, "measured": None, "best": None, "is_new": False, "left_out": None,
+        "loss": None, "step": 6, "measured": None, "best": None, "is_new": False, "left_out": None,
     }  # fmt: skip
     return TrainReport(**usual | changes)
 
@@ -58,7 +59,11 @@ def test_the_report_names_what_was_measured_and_the_best_state():
         "2 epochs, 6 steps over 20 samples, done before: out",
         "held-out samples: map_50 0.2500 after step 6",
         "best after step 4: map_50 0.5000",
+        "the checkpoint is that of step 6; the same command with --result best makes it the best "
+        "one",
     ]
+    chosen = command.describe(replace(report, step=4)).splitlines()
+    assert chosen[-1] == "the checkpoint is the best state"
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,9 @@ def test_a_second_command_is_refused_and_names_the_holder(store_root, checkpoint
         sentence = ended.err.splitlines()[-1]
         assert sentence.startswith("error: ")
         assert f"driver {holder.id}" in sentence
-        assert list_all(config.output) == ["lease.json"]
+        # A heartbeat of the holder's may be on its way.
+        there = [name for name in list_all(config.output) if not name.startswith(".tmp/lease")]
+        assert there == ["lease.json"]
         holder.confirm()
     assert run_command(*annotate_flags(config)).code == 0
 

@@ -43,6 +43,8 @@ def test_a_dry_run_counts_measures_and_writes_nothing(store_root, checkpoint, ra
     assert plan.size_bytes == listed + len(b"no image")
     # The rate is measured on the first slice, where one of four images cannot be read.
     assert plan.measured_images == 3
+    (wrong,) = plan.unreadable
+    assert wrong.startswith(f"{folder}/a-bad.jpg: not_an_image: ")
     assert 0 < plan.seconds < 600
     assert list_all(store_root) == before
 
@@ -53,3 +55,4 @@ def test_without_a_readable_image_no_time_is_guessed(tmp_path, checkpoint, ray_c
         storage.write_bytes(str(tmp_path / "in" / f"{number}.jpg"), b"no image")
     plan = estimate(make_config(str(tmp_path), checkpoint, limit=2))
     assert (plan.images, plan.measured_images, plan.seconds) == (2, 0, None)
+    assert len(plan.unreadable) == 2

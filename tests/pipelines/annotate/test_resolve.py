@@ -47,10 +47,22 @@ def refusal(files, **changes):
     return str(error.value)
 
 
-def describe_only(architecture):
+def describe_only(architecture, regressor="none"):
     """A model without its weights: as much as is known before a worker starts."""
-    config = CheckpointConfig(architecture=architecture, classes=("ant",))
+    config = CheckpointConfig(architecture=architecture, classes=("ant",), regressor=regressor)
     return ModelFiles(members=(CheckpointFiles(config=config, digest="d", contents={}),))
+
+
+def test_boxes_that_are_windows_are_called_so_once_for_all(caplog):
+    """A committee's boxes are those of all its members."""
+    blind, seeing = describe_only("tiny"), describe_only("tiny", regressor="single")
+    mixed = ModelFiles(members=seeing.members + blind.members)
+    resolve_model(make_config("/r", "seeing", "blind", tasks=("classify",)), mixed)
+    resolve_model(make_config("/r", "seeing"), seeing)
+    assert caplog.messages == []
+    resolve_model(make_config("/r", "seeing", "blind"), mixed)
+    (message,) = caplog.messages
+    assert message.startswith("--weights blind: has no box regressor, so that its boxes are whole")
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,26 @@ def test_every_image_of_the_tables_is_accounted_for(run):
     assert len(page.find("img")) == 4
 
 
+def test_files_of_no_slice_do_not_count(run):
+    """Somebody put them there."""
+    run.add_ok("a.png", ("cat", 0.9), number=0)
+    run.add_ok("b.png", ("dog", 0.9), number=1)
+    output = run.write()
+    for table in ("images", "boxes"):
+        data = storage.read_bytes(f"{output}/{table}/slice-000001.parquet")
+        storage.write_bytes(f"{output}/{table}/slice-000007.parquet", data)
+    storage.write_bytes(f"{output}/boxes/slice-000008.parquet", data)
+    summary, _ = make_page(output)
+    assert (summary.n_ok, summary.n_boxes, summary.is_finished) == (2, 2, True)
+
+
+def test_a_run_that_found_no_box_has_no_scores_to_show(run):
+    run.add_ok("a.png")
+    _, page = make_page(run.write())
+    assert "There are none." in page.text
+    assert "Scores" not in page.text
+
+
 def test_the_page_stands_in_the_run_or_where_it_is_wanted(run, tmp_path):
     run.add_ok("a.png")
     output = run.write()

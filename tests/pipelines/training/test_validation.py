@@ -79,9 +79,7 @@ def test_a_classifier_that_knows_one_class_has_half_the_images_wrong(scenes, hel
     tensors["classifier.fc9.bias"] = torch.tensor([0.0, 3.0])
     found = measure(make_config(scenes, held_out, tmp_path / "out"), tensors)
     right, wrong = np.log1p(np.exp(-3)), np.log1p(np.exp(3))
-    assert found.values == pytest.approx(
-        {"top1_error": 0.5, "top5_error": 0.0, "loss": (right + wrong) / 2}, abs=1e-5
-    )
+    assert found.values == pytest.approx({"top1_error": 0.5, "loss": (right + wrong) / 2}, abs=1e-5)
 
 
 def see_red(predictor, images, config, tasks):
@@ -104,7 +102,7 @@ def test_a_detector_is_measured_as_evaluate_does_and_shown(scenes, held_out, tmp
     config = make_config(scenes, held_out, tmp_path / "out", task="joint", validation_pictures=1)
     found = measure(config, tensors)
     assert set(found.values) == {
-        "map_50", "map_50_95", "top1_error", "top5_error", "localization_error", "loss",
+        "map_50", "map_50_95", "top1_error", "localization_error", "loss",
     }  # fmt: skip
     (picture,) = found.pictures
     assert (picture.name, picture.pixels.shape) == ("validation-0000", (240, 320, 3))
@@ -172,7 +170,7 @@ def test_a_damaged_sample_is_left_out_and_named(tmp_path, caplog, monkeypatch, d
     monkeypatch.setattr(type(harmed), "iter_samples", harm)
     weights = make_weights(tmp_path, background=False)
     places = {1}
-    assert set(validator.measure(weights).values) == {"top1_error", "top5_error", "loss"}
+    assert set(validator.measure(weights).values) == {"top1_error", "loss"}
     assert "held-out sample validation-0001 is left out" in caplog.text
     places = {0, 1, 2}
     with pytest.raises(PipelineError, match="none of its 3 samples could be read"):
