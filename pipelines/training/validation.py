@@ -7,7 +7,9 @@ nothing of the training changes, no random number of it is drawn.
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final
@@ -42,6 +44,8 @@ logger = logging.getLogger(__name__)
 
 _BATCH: Final = 8
 """Images looked at together (assumed: the network evaluates at most so many canvases at once)."""
+_BATCHES_AHEAD: Final = 2
+"""Decoded while the network looks at one (assumed: enough to cover a slow image)."""
 _PICTURE_SIDE: Final = 480
 """Longer side of a picture at most, in pixels."""
 _ASKED: Final[dict[TrainingTask, tuple[Task, ...]]] = {
@@ -171,21 +175,31 @@ class Validator:
         )
 
     def _iter_cases(self, numbers: Sequence[int], share: _Share) -> Iterator[_Case]:
-        for number, encoded in iter_chosen(self._shards, numbers):
-            try:
-                classes = len(self._shards.classes)
-                pixels, metadata = decode_sample(encoded, ImageLimits(), classes=classes)
-            except ImageError as error:
-                share.damaged += 1
-                logger.warning("held-out sample %s is left out: %s", encoded.key, error)
-                continue
-            yield _Case(
-                number=number,
-                key=encoded.key,
-                pixels=pixels,
-                metadata=metadata,
-                example=self._make_example(number, pixels, metadata),
-            )
+        """Decode in threads: some samples while the network looks at those before."""
+        ahead: deque[tuple[EncodedSample, Future[_Case]]] = deque()
+        with ThreadPoolExecutor(max(1, self._job.config.decoders)) as decoders:
+            for number, encoded in iter_chosen(self._shards, numbers):
+                ahead.append((encoded, decoders.submit(self._decode, number, encoded)))
+                if len(ahead) > _BATCHES_AHEAD * _BATCH:
+                    yield from _take_case(*ahead.popleft(), share)
+            while ahead:
+                yield from _take_case(*ahead.popleft(), share)
+
+    def _decode(self, number: int, encoded: EncodedSample) -> _Case:
+        """Decode one sample.
+
+        Raises:
+            ImageError: If it is damaged.
+        """
+        classes = len(self._shards.classes)
+        pixels, metadata = decode_sample(encoded, ImageLimits(), classes=classes)
+        return _Case(
+            number=number,
+            key=encoded.key,
+            pixels=pixels,
+            metadata=metadata,
+            example=self._make_example(number, pixels, metadata),
+        )
 
     def _make_example(
         self, number: int, pixels: NDArray[np.uint8], metadata: SampleMetadata
@@ -249,6 +263,15 @@ class Validator:
         loss = weigh_loss(total, total.counts, self._job.config.recipe.loss)
         values["loss"] = loss.total.item()
         return Measured(values=values, pictures=[one for share in shares for one in share.pictures])
+
+
+def _take_case(encoded: EncodedSample, case: Future[_Case], share: _Share) -> Iterator[_Case]:
+    """Wait for a sample; a damaged one is counted instead."""
+    try:
+        yield case.result()
+    except ImageError as error:
+        share.damaged += 1
+        logger.warning("held-out sample %s is left out: %s", encoded.key, error)
 
 
 def choose_samples(count: int, limit: int | None) -> list[int]:

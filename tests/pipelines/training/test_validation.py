@@ -15,14 +15,14 @@ from overfeat.predictor import Predictor
 from pipelines.errors import InputError, PipelineError, RunMismatchError
 from pipelines.evaluate import EvaluateConfig, evaluate
 from pipelines.images import ImageLimits, decode_image
-from pipelines.training import run
+from pipelines.training import run, validation
 from pipelines.training.checkpoints import list_states
 from pipelines.training.config import ValidationConfig
 from pipelines.training.events import Picture
 from pipelines.training.journal import Journal, read_journal
 from pipelines.training.milestones import Milestones
 from pipelines.training.run import plan_job
-from pipelines.training.shard_set import open_shard_set
+from pipelines.training.shard_set import ShardSet, open_shard_set
 from pipelines.training.validation import (
     Measured,
     Validator,
@@ -31,6 +31,7 @@ from pipelines.training.validation import (
     take_share,
 )
 from tests.builders import make_checkpoint, write_scenes
+from tests.pipelines.drivers import wait_until
 from tests.pipelines.training.tiny_shards import write_shards
 from tests.pipelines.training.tiny_training import make_train_config, train_here
 
@@ -113,6 +114,49 @@ def test_a_detector_is_measured_as_evaluate_does_and_shown(scenes, held_out, tmp
     assert (found.values["map_50"], found.values["map_50_95"]) == (known.map_50, known.map_50_95)
     errors = [found.values[name] for name in ("top1_error", "localization_error")]
     assert errors == [1 / 2, 4 / 6]
+
+
+def test_samples_are_decoded_while_the_network_looks_at_others(
+    scenes, held_out, tmp_path, monkeypatch
+):
+    decoded, looked_at = [], []
+    decode = Validator._decode
+
+    def note(self, number, encoded):
+        decoded.append(number)
+        return decode(self, number, encoded)
+
+    def look(predictor, images, config, tasks):
+        looked_at.extend(images)
+        wait_until(lambda: len(decoded) > len(looked_at) or len(looked_at) == 6)
+        return see_red(predictor, images, config, tasks)
+
+    monkeypatch.setattr(validation, "_BATCH", 1)
+    monkeypatch.setattr(Validator, "_decode", note)
+    monkeypatch.setattr(Predictor, "predict", look)
+    config = make_config(scenes, held_out, tmp_path / "out", task="joint", decoders=2)
+    measure(config, make_weights(tmp_path, background=True))
+    assert sorted(decoded) == list(range(6))
+    assert len(looked_at) == 6
+
+
+@pytest.mark.parametrize("flag", ["difficult", "crowd"])
+def test_flags_of_held_out_objects_are_heeded(scenes, held_out, tmp_path, monkeypatch, flag):
+    """All but the objects of the first image, whose red thing is found there, are flagged."""
+    tensors = make_weights(tmp_path, background=True)
+    monkeypatch.setattr(Predictor, "predict", see_red)
+    config = make_config(scenes, held_out, tmp_path / "out", task="joint")
+    plain = measure(config, tensors).values["map_50"]
+    real = ShardSet.iter_samples
+
+    def raise_flags(self, number, start, stop):
+        for place, sample in enumerate(real(self, number, start, stop), start=start):
+            metadata = json.loads(sample.metadata)
+            metadata[flag] = [place > 0 for _ in metadata["boxes"]]
+            yield replace(sample, metadata=json.dumps(metadata).encode())
+
+    monkeypatch.setattr(ShardSet, "iter_samples", raise_flags)
+    assert measure(config, tensors).values["map_50"] > 1.5 * plain > 0
 
 
 def read_pixels(folder):
