@@ -139,10 +139,10 @@ def _parse(
 ) -> tuple[_Config, Output]:
     said = io.StringIO()
     flags_unsaid: Any = tyro.MISSING_NONPROP
-    if default is not None:
-        flags_unsaid = (default(sys.argv[1:] if args is None else args), Output())
     try:
         with contextlib.redirect_stderr(said):
+            if default is not None:
+                flags_unsaid = (default(sys.argv[1:] if args is None else args), Output())
             parsed: tuple[_Config, Output] = tyro.cli(
                 tuple[
                     Annotated[config_type, tyro.conf.arg(name="")],  # type: ignore[valid-type]  # tyro reads it at run time

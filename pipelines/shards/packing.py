@@ -84,9 +84,9 @@ def pack_shard(number: int, config: PackingConfig) -> Receipt:
         What became of its records.
 
     Raises:
-        StorageError: A store refused, or did not answer.
+        StorageError: A store refused, an image too, or did not answer.
     """
-    records = read_records(config.output, config.split, number)
+    records = read_records(config.output, config.split, config.plan, number)
     made = SOURCES[config.source].make_samples(records, config.labels, config.max_side)
     contents = _Contents()
     data = pack_tar(contents.take(made))

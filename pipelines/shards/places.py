@@ -2,7 +2,8 @@
 
 OUTPUT/SPLIT-000000.tar                     the shards
 OUTPUT/index.json, rejects.parquet          of all splits
-OUTPUT/packing/SPLIT/plan.json              and records.parquet, written before any shard
+OUTPUT/packing/SPLIT/plan.json              and the records-DIGEST.parquet that it names, written
+                                            before any shard
 OUTPUT/packing/SPLIT/receipt-000000.json    written after its shard
 """
 
@@ -17,11 +18,25 @@ from pipelines.storage import OvertakenError
 
 INDEX_NAME: Final = "index.json"
 REJECTS_NAME: Final = "rejects.parquet"
-RECORDS_NAME: Final = "records.parquet"
 PLAN_NAME: Final = "plan.json"
 RECEIPT_START: Final = "receipt-"
+_NAMING_DIGITS: Final = 16
 _CHANGES_TRIED: Final = 20
 """Assumed: more splits than are ever packed at once."""
+
+
+def records_name(digest: str) -> str:
+    """Name the file of a plan's records by their digest.
+
+    Two commands that plan at the same moment, while the input changes, write two.
+
+    Args:
+        digest: Of the file, in hexadecimal digits.
+
+    Returns:
+        The name.
+    """
+    return f"records-{digest[:_NAMING_DIGITS]}.parquet"
 
 
 def packing_folder(folder: str, split: str) -> str:

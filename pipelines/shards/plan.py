@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.errors import StorageError
 from pipelines.shards.config import ShardsConfig
-from pipelines.shards.places import PLAN_NAME, RECORDS_NAME, packing_folder, put
+from pipelines.shards.places import PLAN_NAME, packing_folder, put, records_name
 from pipelines.shards.records import Listing, Record
 from pipelines.storage import ObjectInfo
 
@@ -80,7 +80,7 @@ def make_plan(
         records=len(records),
         digest=hashlib.sha256(data).hexdigest(),
     )
-    put(folder, _uri(folder, config.split, RECORDS_NAME), data)
+    put(folder, _uri(folder, config.split, records_name(plan.digest)), data)
     text = json.dumps(asdict(plan), sort_keys=True, indent=1)
     put(folder, _uri(folder, config.split, PLAN_NAME), text.encode())
     return plan
@@ -110,12 +110,13 @@ def open_plan(folder: str, split: str) -> Plan | None:
         raise StorageError(f"{uri}: not a plan of this program ({error}); remove it") from error
 
 
-def read_records(folder: str, split: str, shard: int) -> list[Record]:
+def read_records(folder: str, split: str, digest: str, shard: int) -> list[Record]:
     """Read what goes into one shard.
 
     Args:
         folder: Of the shards.
         split: Whose.
+        digest: Of the plan.
         shard: Its number.
 
     Returns:
@@ -124,7 +125,7 @@ def read_records(folder: str, split: str, shard: int) -> list[Record]:
     Raises:
         StorageError: The plan is missing or damaged.
     """
-    uri = _uri(folder, split, RECORDS_NAME)
+    uri = _uri(folder, split, records_name(digest))
     try:
         with storage.open_range_reader(uri) as file:
             table = pq.ParquetFile(file).read_row_group(shard)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipelines import storage
-from pipelines.errors import ImageError, ImageReason, TransientStorageError
+from pipelines.errors import ImageError, ImageReason, StorageError, TransientStorageError
 from pipelines.images import ImageLimits, decode_image
 from pipelines.images.formats import ImageFormat, identify_format
 from pipelines.images.headers import read_header
@@ -64,6 +64,8 @@ def read_samples(
     Raises:
         TransientStorageError: A store did not answer: to leave an image out for that would make
             other shards of the same input.
+        StorageError: An image was denied, which a store answers as well to credentials that may
+            read none.
     """
     for start in range(0, len(records), _CHUNK):
         chunk = records[start : start + _CHUNK]
@@ -156,6 +158,11 @@ def _check(answer: ObjectBytes | ImageError) -> bytes:
         return answer.data
     if answer.reason is ImageReason.UNAVAILABLE:
         raise TransientStorageError(f"{answer.message}; run the same command again")
+    if answer.reason is ImageReason.ACCESS_DENIED:
+        raise StorageError(
+            f"{answer.message}; mend the credentials, on the workers too, then run the same "
+            "command again. If nobody may read it, pack the others into another --output"
+        )
     raise answer
 
 

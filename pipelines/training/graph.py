@@ -66,8 +66,8 @@ class _Said:
     error: PipelineError | None = None
     end: Position | None = None
     seats: dict[int, Seat] = field(default_factory=dict)
-    newest: int = 0
-    """Steps of the newest state when they were last started."""
+    states: set[int] = field(default_factory=set)
+    """Steps of all states that were seen when they were started."""
     starts: int = 0
     """How often they were started since that state."""
     starts_in_all: int = 0
@@ -76,6 +76,11 @@ class _Said:
     """Of the first of them that ended by an error that may pass, or that nobody foresaw."""
     last_words: str = ""
     """The same of the start before."""
+
+    @property
+    def newest(self) -> int:
+        """Steps of the newest of these states, 0 if there was none."""
+        return max(self.states, default=0)
 
 
 class _Board:
@@ -87,10 +92,10 @@ class _Board:
     def join(self, seat: Seat) -> None:
         self._said.seats[seat.rank] = seat
 
-    def count_start(self, newest: int | None) -> int:
-        """Count one more; `newest` is None if the store did not say, which is no progress."""
-        progressed = newest is not None and newest > self._said.newest
-        self._said.newest = self._said.newest if newest is None else newest
+    def count_start(self, states: set[int]) -> int:
+        """Count one more; a state that was not there before is progress, be it not the newest."""
+        progressed = bool(states - self._said.states)
+        self._said.states |= states
         self._said.starts_in_all += 1
         self._said.starts = 1 if progressed else self._said.starts + 1
         self._said.last_words, self._said.words = self._said.words, ""
@@ -192,8 +197,8 @@ def _check_starts(job: Job, board: Any, most: int) -> None:  # noqa: ANN401 (Ray
     """
     if ray.train.get_context().get_world_rank() != 0:
         return
-    newest, unheard = _find_newest(job.output)
-    starts = ray.get(board.count_start.remote(newest))
+    states, unheard = _find_states(job.output)
+    starts = ray.get(board.count_start.remote(states))
     said: _Said = ray.get(board.read.remote())
     if starts > most:
         raise PipelineError(
@@ -207,12 +212,12 @@ def _check_starts(job: Job, board: Any, most: int) -> None:  # noqa: ANN401 (Ray
         raise unheard
 
 
-def _find_newest(output: str) -> tuple[int | None, TransientStorageError | None]:
-    """Steps of the newest state; or, if the store does not answer, why."""
+def _find_states(output: str) -> tuple[set[int], TransientStorageError | None]:
+    """Steps of the states that are there; none if the store does not answer, and why."""
     try:
-        return max(list_states(output), default=0), None
+        return list_states(output), None
     except TransientStorageError as error:
-        return None, error
+        return set(), error
 
 
 class _LastWords:

@@ -182,16 +182,20 @@ class Learner:
         return kinds | ({"average": _to_cpu(self._average)} if self.recipe.averaging else {})
 
     def is_sound(self) -> bool:
-        """Tell whether training can go on from here.
+        """Tell whether training can go on from here; every worker calls it.
 
         Returns:
-            False once a weight, or what the optimizer remembers of one, is no finite number.
+            False once a weight, or what the optimizer remembers of one, is no finite number, on any
+            worker: the statistics of their batches differ.
         """
         slots = [slot for slots in self._optimizer.state.values() for slot in slots.values()]
         tensors = [*self.network.state_dict().values(), *self._average.values(), *slots]
-        return all(
+        is_sound = all(
             bool(tensor.isfinite().all()) for tensor in tensors if isinstance(tensor, Tensor)
         )
+        unsound = torch.tensor(int(not is_sound), device=self.device)
+        self._add_up(unsound)
+        return not int(unsound)
 
     def restore(self, kinds: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Become what `capture` copied.

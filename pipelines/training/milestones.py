@@ -7,12 +7,13 @@ comes to the same decision; `checkpoints/best.json` repeats it for whoever looks
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 
 from pipelines.errors import PipelineError
 from pipelines.training.checkpoints import (
@@ -80,7 +81,7 @@ class Milestones:
             step: What it was learnt from.
 
         Raises:
-            PipelineError: If the weights are no finite numbers any more.
+            PipelineError: If the weights, or what is measured, are no finite numbers any more.
         """
         is_measured = self._validator is not None and self._is_measured(position)
         steps = self._job.config.checkpoint_steps
@@ -90,7 +91,7 @@ class Milestones:
             what = f"what step {step.step} of epoch {step.epoch} made of the weights is"
             raise self.end_diverged(position, what, step)
         if is_measured:
-            self._measure(position)
+            self._measure(position, step)
         if self._is_first:
             self._save(position, done)
 
@@ -98,6 +99,8 @@ class Milestones:
         self, position: Position, what: str, step: StepExamples[Example]
     ) -> PipelineError:
         """Write down how it came to that; a training that goes on from the last state forgets it.
+
+        Every worker calls it: the first to raise ends the others.
 
         Args:
             position: Where the training is: states of that step or later are not trusted.
@@ -113,6 +116,8 @@ class Milestones:
         if self._is_first:
             self._job.check_lease()
             self.journal.write(position.steps)
+        if distributed.is_initialized():
+            distributed.barrier()
         return PipelineError(_describe_divergence(self._job, position, what, step))
 
     def _is_measured(self, position: Position) -> bool:
@@ -123,9 +128,18 @@ class Milestones:
             return position.steps % config.validation_steps == 0
         return not position.step and position.epoch % config.validation_epochs == 0
 
-    def _measure(self, position: Position) -> None:
+    def _measure(self, position: Position, step: StepExamples[Example]) -> None:
+        """Measure the network.
+
+        Raises:
+            PipelineError: If it says no finite numbers.
+        """
         assert self._validator is not None
         found = self._validator.measure(self._learner.weights())
+        wrong = {name: value for name, value in found.values.items() if not math.isfinite(value)}
+        for name, value in wrong.items():
+            what = f"the {name} of held-out samples after step {position.steps} is {value},"
+            raise self.end_diverged(position, what, step)
         self.measured = {"step": position.steps, **found.values}
         self._compare(position, found.values)
         if self._is_first:

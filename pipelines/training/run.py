@@ -134,6 +134,13 @@ def _run(job: Job, tell: Tell) -> None:
             wait_seconds=0.0 if is_ours else config.wait_for_resources,
             gpus_per_worker=config.gpus_per_worker,
         )
+        # Asked before anything is written that another --streams would not fit any more.
+        if placement.workers > config.streams:
+            raise InputError(
+                f"--streams: received {config.streams}, expected at least the {placement.workers} "
+                "workers, one for each GPU, of which each reads whole streams; give --workers "
+                "fewer, or for a new training --streams more"
+            )
         _create(job)
         run_workers(job, placement, tell)
 

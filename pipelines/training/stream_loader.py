@@ -250,6 +250,9 @@ def _iter_apart(
         if not str(error).startswith("DataLoader worker (pid"):
             raise
         raise _DeathError(str(error)) from error
+    except (EOFError, OSError) as error:
+        # It died while it handed a part over, before torch saw that it had.
+        raise _DeathError(f"{type(error).__name__}: {error}") from error
 
 
 def _warn_of_death(decoding: Decoding[Example], error: _DeathError, deaths: int) -> None:

@@ -82,6 +82,14 @@ def test_what_to_learn_from_is_asked_for_by_both_flags(flags, received):
     )
 
 
+@pytest.mark.parametrize(("flag", "value"), [("--architecture", "resnet"), ("--task", "segment")])
+def test_a_choice_that_other_flags_depend_on_is_refused_in_a_sentence(flag, value):
+    ended = run_command("train", "--shards", "in", "--output", "out", flag, value)
+    assert ended.code == 2
+    assert value in ended.refusal()
+    assert "overfeat train --help lists the flags" in ended.refusal()
+
+
 def test_a_training_on_images_still_needs_an_output():
     assert "--output" in run_command("train", "--images", "in").refusal()
 

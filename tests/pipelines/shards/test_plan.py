@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from pipelines.errors import StorageError
 from pipelines.shards.config import ShardsConfig
+from pipelines.shards.places import records_name
 from pipelines.shards.plan import cut, make_plan, open_plan, read_records, shuffle
 from pipelines.shards.records import Listing, Record
 from pipelines.storage import ObjectInfo
@@ -70,19 +71,28 @@ def test_a_plan_comes_back_as_it_was_made(tmp_path):
 
     assert open_plan(str(tmp_path), "val") == plan
     assert (plan.shards, plan.records) == (2, 3)
-    assert read_records(str(tmp_path), "val", 0) == records[:2]
-    assert read_records(str(tmp_path), "val", 1) == records[2:]
+    assert read_records(str(tmp_path), "val", plan.digest, 0) == records[:2]
+    assert read_records(str(tmp_path), "val", plan.digest, 1) == records[2:]
+
+
+def test_a_plan_made_beside_another_one_leaves_the_records_of_that_one(tmp_path):
+    """Two commands that start at the same moment, while the input changes."""
+    first = make_small_plan(str(tmp_path), make_records([5, 6, 7]))
+    second = make_small_plan(str(tmp_path), make_records([5, 6, 8]))
+
+    assert first.digest != second.digest
+    for plan, size in ((first, 7), (second, 8)):
+        (record,) = read_records(str(tmp_path), "val", plan.digest, 1)
+        assert record.image.size == size
 
 
 def test_training_splits_alone_are_shuffled(tmp_path):
     records = make_records([1] * 12)
+    orders = {}
     for split in ("train", "val"):
-        make_small_plan(str(tmp_path), records, split=split)
-
-    orders = {
-        split: [one for shard in range(6) for one in read_records(str(tmp_path), split, shard)]
-        for split in ("train", "val")
-    }
+        digest = make_small_plan(str(tmp_path), records, split=split).digest
+        shards = [read_records(str(tmp_path), split, digest, shard) for shard in range(6)]
+        orders[split] = [one for shard in shards for one in shard]
     assert orders["val"] == records
     assert orders["train"] == shuffle(records, 2013) != records
 
@@ -104,12 +114,12 @@ def test_a_damaged_plan_is_named(text, tmp_path):
 
 
 def test_damaged_or_missing_records_are_named(tmp_path):
-    make_small_plan(str(tmp_path), make_records([1]))
-    records = tmp_path / "packing/val/records.parquet"
+    digest = make_small_plan(str(tmp_path), make_records([1])).digest
+    records = tmp_path / "packing" / "val" / records_name(digest)
 
     records.write_bytes(b"no")
-    with pytest.raises(StorageError, match=r"records\.parquet: not a plan"):
-        read_records(str(tmp_path), "val", 0)
+    with pytest.raises(StorageError, match=r"records-[0-9a-f]{16}\.parquet: not a plan"):
+        read_records(str(tmp_path), "val", digest, 0)
     records.unlink()
-    with pytest.raises(StorageError, match=r"records\.parquet: missing"):
-        read_records(str(tmp_path), "val", 0)
+    with pytest.raises(StorageError, match=r"records-[0-9a-f]{16}\.parquet: missing"):
+        read_records(str(tmp_path), "val", digest, 0)

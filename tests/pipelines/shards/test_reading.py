@@ -6,13 +6,13 @@ import pytest
 from PIL import Image
 
 from pipelines import storage
-from pipelines.errors import ImageError, ImageReason, TransientStorageError
+from pipelines.errors import ImageError, ImageReason, StorageError, TransientStorageError
 from pipelines.images import ImageLimits, decode_image
 from pipelines.shards.reading import make_sample, read_samples
 from pipelines.shards.records import Annotation, Record
 from pipelines.shards.rejects import Reject
 from pipelines.shards.samples import ObjectMetadata
-from pipelines.storage import ObjectInfo
+from pipelines.storage import ObjectBytes, ObjectInfo
 from tests.pipelines.shards.pictures import encode, make_jpeg, make_png, write
 
 RECORD = Record(key="a", name="a.JPEG")
@@ -69,6 +69,19 @@ def test_a_store_that_does_not_answer_ends_the_job_and_rejects_nothing(monkeypat
     record = Record(key="a", name="a", image=ObjectInfo(uri="s3://b/a.jpg"))
 
     with pytest.raises(TransientStorageError, match="503; run the same command again"):
+        list(read_samples([record], {}, None, read_annotation=lambda *_: ONE_BOX))
+
+
+@pytest.mark.parametrize("denied", [0, 1])
+def test_an_image_or_a_file_beside_it_that_is_denied_ends_the_job(monkeypatch, denied):
+    """The same is answered to credentials that may read nothing."""
+    answers = [ObjectBytes(data=make_jpeg(), etag=""), ObjectBytes(data=b"cat", etag="")]
+    answers[denied] = ImageError(ImageReason.ACCESS_DENIED, "s3://b/a: access denied")
+    monkeypatch.setattr(storage, "read_objects", lambda infos, **_: answers)
+    image = ObjectInfo(uri="s3://b/a.jpg")
+    record = Record(key="a", name="a", image=image, beside=("s3://b/a.xml",), label=1)
+
+    with pytest.raises(StorageError, match="s3://b/a: access denied; mend the credentials"):
         list(read_samples([record], {}, None, read_annotation=lambda *_: ONE_BOX))
 
 

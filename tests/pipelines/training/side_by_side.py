@@ -15,6 +15,7 @@ from torch import distributed
 
 from pipelines.training import checkpoints
 from pipelines.training.learner import Learner
+from pipelines.training.validation import Validator
 from tests.pipelines.training.tiny_training import train_here
 
 # A server that has imported all this and forks: a start costs milliseconds, not seconds. The second
@@ -24,12 +25,15 @@ processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload([__name__, "torch._dynamo", "tests.pipelines.annotate.killed"])
 
 
-def train_side_by_side(config, workers, *, log=None, dies_at=None, misses=None, graphs=None):
+def train_side_by_side(
+    config, workers, *, log=None, dies_at=None, misses=None, graphs=None, differs=False
+):
     """Train with so many workers; returns their exit codes.
 
     With a log each writes down what it learns from, step by step, into a file of that folder. The
     first one may die at one of its writes; the others may miss a state. With a file for graphs
-    torch.compile changes nothing, for that takes a minute, and writes down each graph it gets.
+    torch.compile changes nothing, for that takes a minute, and writes down each graph it gets. All
+    but the first one may have other weights to show than those that they learn.
     """
     meeting = Path(f"{config.output}-{workers}-meeting")
     meeting.parent.mkdir(parents=True, exist_ok=True)
@@ -41,6 +45,7 @@ def train_side_by_side(config, workers, *, log=None, dies_at=None, misses=None, 
                 "dies_at": None if rank else dies_at,
                 "misses": misses if rank else None,
                 "graphs": graphs,
+                "differs": differs and rank > 0,
             },
         )
         for rank in range(workers)
@@ -53,11 +58,15 @@ def train_side_by_side(config, workers, *, log=None, dies_at=None, misses=None, 
     return [process.exitcode for process in started]
 
 
-def _train(config, rank, workers, meeting, log, *, dies_at, misses, graphs):
+def _train(config, rank, workers, meeting, log, *, dies_at, misses, graphs, differs):
     if graphs is not None:
         _write_down_graphs(graphs)
     if log is not None:
         _write_down(Path(log, f"{workers}-{rank}.jsonl"))
+        _write_down_measured(Path(log, f"measured-{workers}-{rank}.txt"))
+    if differs:
+        weights = Learner.weights
+        Learner.weights = lambda self: {name: 1.5 * value for name, value in weights(self).items()}
     if dies_at is not None:
         die_at_write(dies_at)
     if misses is not None:
@@ -115,6 +124,23 @@ def _write_down(path):
         return take_step(self, batch, turn)
 
     Learner.take_step = note_step
+
+
+def _write_down_measured(path):
+    decode = Validator._decode
+
+    def note_decoded(self, number, encoded):
+        with path.open("a") as file:
+            file.write(f"{number}\n")
+        return decode(self, number, encoded)
+
+    Validator._decode = note_decoded
+
+
+def read_measured(folder, workers):
+    """Read which held-out samples each of some workers has measured."""
+    paths = [Path(folder, f"measured-{workers}-{rank}.txt") for rank in range(workers)]
+    return [sorted(map(int, path.read_text().split())) for path in paths]
 
 
 def read_log(folder, workers, *, steps):

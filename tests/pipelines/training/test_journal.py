@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
+from pipelines.training import milestones
 from pipelines.training.events import Picture
 from pipelines.training.journal import Journal, forget_after, read_journal
 from tests.builders import list_all, write_scenes
@@ -73,6 +74,26 @@ def test_tensorboard_finds_numbers_and_pictures(tmp_path):
         for value in event.summary.value
     ]
     assert values == [(7, "training/loss", 0.25, 0), (7, "validation/a/b", 0.0, 6)]
+
+
+def test_a_part_whose_state_was_not_saved_is_written_anew(tmp_path, monkeypatch):
+    """Killed between the two, and gone on with by states at other steps."""
+    scenes = write_scenes(tmp_path / "scenes", 10)
+    save, folder = milestones.save_state, tmp_path / "out"
+
+    def save_or_die(output, state):
+        if state.position.steps == 4:
+            raise KeyboardInterrupt
+        save(output, state)
+
+    monkeypatch.setattr(milestones, "save_state", save_or_die)
+    settings = {"task": "classify", "log_steps": 1}
+    with pytest.raises(KeyboardInterrupt):
+        train_here(make_train_config(scenes, folder, checkpoint_steps=2, **settings))
+    assert [line["step"] for line in read_journal(str(folder))] == [1, 2, 3, 4]
+    monkeypatch.undo()
+    train_here(make_train_config(scenes, folder, checkpoint_steps=5, **settings))
+    assert [line["step"] for line in read_journal(str(folder))] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_training_writes_down_some_steps_and_the_end_of_each_epoch(tmp_path):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ import torch
 from pipelines import storage
 from pipelines.errors import PipelineError, StorageError
 from pipelines.images import ImageLimits
+from pipelines.training import stream_loader
 from pipelines.training.order import OrderConfig
 from pipelines.training.stream_loader import Loader
+from pipelines.training.transport import pack_arrays
 from tests.pipelines.training.seen import Death, see, stamp
 from tests.pipelines.training.tiny_shards import write_shards
 
@@ -106,6 +109,45 @@ def test_others_go_on_where_a_process_has_died(tmp_path, caplog, processes, numb
     assert len(told) == 1
     assert "exited unexpectedly" in told[0]
     assert list_decoders() == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+        EOFError(),
+        ConnectionResetError(104, "Connection reset by peer"),
+    ],
+)
+def test_others_go_on_whatever_torch_says_of_the_death(tmp_path, caplog, monkeypatch, error):
+    """A process that dies while it hands over a part is missed by whoever receives it."""
+    shards = write_shards(tmp_path / "shards", SIZES)
+    whole = [tell(step) for step in make_loader(shards, 0).iter_epochs(0, 2)]
+    monkeypatch.setattr(stream_loader, "DataLoader", partial(BreakingLoader, breaks=[error]))
+    assert [tell(step) for step in make_loader(shards, 1).iter_epochs(0, 2)] == whole
+    assert sum("a decoding process died" in one.msg for one in caplog.records) == 1
+
+
+def test_another_error_is_no_death(tmp_path, monkeypatch):
+    breaks = [RuntimeError("out of memory")]
+    monkeypatch.setattr(stream_loader, "DataLoader", partial(BreakingLoader, breaks=breaks))
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(make_loader(write_shards(tmp_path, SIZES), 1).iter_epoch(0))
+
+
+class BreakingLoader:
+    """A DataLoader whose one process is this one, and which breaks at its third part, once."""
+
+    def __init__(self, parts, *, breaks, **options):
+        del options
+        self.parts, self.breaks = parts, breaks
+
+    def __iter__(self):
+        decoding = self.parts.decoding
+        for place, part in enumerate(decoding.iter_parts(self.parts.streams)):
+            if place == 2 and self.breaks:
+                raise self.breaks.pop()
+            yield pack_arrays(part)
 
 
 def make_folder(path):

@@ -123,12 +123,20 @@ def test_a_start_whose_states_cannot_be_listed_counts_as_one_without_progress(mo
         raise TransientStorageError(f"{output}: did not answer")
 
     board = graph._Board()
-    assert [board.count_start(0), board.count_start(500), board.count_start(500)] == [1, 1, 2]
+    assert [board.count_start(states) for states in (set(), {500}, {500})] == [1, 1, 2]
     monkeypatch.setattr(graph, "list_states", list_nothing)
-    newest, unheard = graph._find_newest("s3://bucket/out")
+    states, unheard = graph._find_states("s3://bucket/out")
     assert str(unheard) == "s3://bucket/out: did not answer"
-    assert [board.count_start(newest), board.count_start(500)] == [3, 4]
-    assert board.count_start(1000) == 1
+    assert [board.count_start(states), board.count_start({500})] == [3, 4]
+    assert board.count_start({500, 1000}) == 1
+    assert board.read().newest == 1000
+
+
+def test_states_before_a_damaged_one_are_progress():
+    """It is passed over, and stays the newest until it is saved again."""
+    board = graph._Board()
+    starts = [board.count_start(states) for states in ({4, 8}, {4, 8}, {4, 5, 8}, {6, 8}, {6, 8})]
+    assert starts == [1, 2, 1, 1, 2]
 
 
 def run_out_of_memory(job, tell, *, on_gpu):

@@ -19,10 +19,12 @@ from pipelines.errors import InputError, PipelineError
 from pipelines.lease import Holder, Lease, LeaseLostError
 from pipelines.training import milestones, worker
 from pipelines.training.checkpoints import list_states
+from pipelines.training.config import ValidationConfig
 from pipelines.training.journal import read_journal
 from pipelines.training.learner import Learner
 from pipelines.training.run import plan_job
 from pipelines.training.state import Position
+from pipelines.training.validation import Measured
 from tests.builders import make_checkpoint, write_scenes
 from tests.pipelines.training.side_by_side import train_side_by_side
 from tests.pipelines.training.tiny_training import make_train_config, train_here
@@ -172,6 +174,25 @@ def test_weights_that_are_no_numbers_are_not_saved(scenes, tmp_path, monkeypatch
     assert f"its samples are from {', '.join(shards)} of" in str(caught.value)
     assert shards
     assert max(list_states(config.output)) == 3
+
+
+def test_a_measured_number_that_is_none_stops_the_training_with_a_sentence(
+    scenes, tmp_path, monkeypatch
+):
+    measured = Measured(values={"top1_error": 0.5, "loss": math.inf}, pictures=[])
+    monkeypatch.setattr(milestones.Validator, "measure", lambda self, weights: measured)
+    held_out = write_scenes(tmp_path / "held-out", 2, split="validation")
+    config = make_train_config(
+        scenes,
+        tmp_path / "out",
+        task="classify",
+        log_steps=1,
+        held_out=ValidationConfig(validation=held_out),
+    )
+    with pytest.raises(PipelineError, match="the state of step 2 is the last good one") as caught:
+        train_here(config)
+    assert "the loss of held-out samples after step 3 is inf, no finite" in str(caught.value)
+    assert [line["step"] for line in read_journal(config.output)] == [1, 2, 3]
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import torch
 from pipelines.training.checkpoints import list_states
 from pipelines.training.config import ValidationConfig
 from tests.builders import write_scenes
-from tests.pipelines.training.side_by_side import read_log, train_side_by_side
+from tests.pipelines.training.side_by_side import read_log, read_measured, train_side_by_side
 from tests.pipelines.training.tiny_training import make_train_config
 
 
@@ -84,18 +84,25 @@ def test_a_training_goes_on_with_fewer_or_more_workers_and_repeats_and_skips_no_
 
 
 def test_two_workers_measure_what_one_measures(scenes, tmp_path):
+    """With the weights of the first, and each a part of the samples."""
     held_out = write_scenes(tmp_path / "held-out", 5, split="validation")
-    recipe = {"epochs": 1, "optimizer": "sgd", "learning_rate": 0.001, "averaging": 0.9}
-    found = []
+    recipe = {
+        "epochs": 1, "optimizer": "sgd", "learning_rate": 0.0001, "averaging": 0.9,
+        "batch_norm": False, "clip_norm": None,
+    }  # fmt: skip
+    found, log = [], tmp_path / "log"
+    log.mkdir()
     for workers in (1, 2):
         config = make_train_config(
             scenes,
             tmp_path / str(workers),
             task="classify",
             recipe=recipe,
-            held_out=ValidationConfig(validation=held_out, validation_steps=2),
+            held_out=ValidationConfig(validation=held_out, validation_epochs=1),
         )
-        assert train_side_by_side(config, workers) == [0] * workers
+        codes = train_side_by_side(config, workers, log=log, differs=True)
+        assert codes == [0] * workers
         found.append(json.loads(Path(config.output, "result.json").read_text())["measured"])
-    # Batches are normalised by one worker's samples: the weights differ a little.
-    assert found[1] == pytest.approx(found[0], rel=0.1)
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+    assert found[0]["loss"] > 0
+    assert read_measured(log, 2) == [[0, 1], [2, 3, 4]]
