@@ -10,16 +10,22 @@ folder: it is held by a lease, as a run is.
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipelines import receipts, storage
-from pipelines.copies import CopyContents, is_copy, read_copy
+from pipelines.copies import (
+    COPIED_NOTE,
+    CopyContents,
+    copy_name,
+    is_copy,
+    read_copy,
+    sum_up_rows,
+)
+from pipelines.copy_file import GrowingFile
 from pipelines.errors import ImageError, InputError, StorageError
 from pipelines.lease import Lease
 from pipelines.manifest import Manifest, open_manifest, read_summary
@@ -31,20 +37,14 @@ from pipelines.tables import (
     TABLE_OF_TASK,
     TABLES,
     check_rows,
-    choose_dictionaries,
     decode_table,
     slice_name,
 )
 
-_GROUP_ROWS: Final = 131_072
-"""About as many rows in a row group: few enough to be skipped by its statistics (assumed)."""
-_GROUP_BYTES: Final = 64 * 2**20
-"""About as many bytes in a row group, uncompressed (assumed)."""
 _READ_FILES: Final = 64
 """Slices read at once (assumed: hides an object store's latency)."""
 _READ_BYTES: Final = 64 * 2**20
 """Where a table's slices are larger than a part of this, fewer are read at once."""
-_NOTES_OF_A_SLICE: Final = frozenset({b"counts", b"tables", b"kept", b"listed", b"rows", b"file"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,10 +96,10 @@ def compact(config: CompactConfig) -> CompactReport:
     output, to = storage.resolve_uri(config.output), storage.resolve_uri(config.to)
     manifest = _open_finished(output)
     run = storage.read_bytes(storage.join_uri(output, RUN_FILE))
-    tables = _list_tables(output, run)
+    tables, wanted = _list_tables(output, run), sum_up_rows(manifest)
 
     def find() -> CompactReport | None:
-        there = read_copy(to, run, tables, manifest.summary.generation)
+        there = read_copy(to, run, wanted, tables)
         return None if there is None else _report(to, there, is_new=False)
 
     # Nothing is written, not even a lease, into a folder that is refused.
@@ -113,12 +113,13 @@ def compact(config: CompactConfig) -> CompactReport:
             return done
         copy = _Copy(to, lease)
         copy.clear(_check_target(to))
-        rows = {}
-        for table in tables:
-            sources = _list_files(output, table, manifest)
-            rows[table] = _copy_table(
-                table, sources, copy, manifest.summary.generation, config.file_bytes
+        notes = {"generation": str(manifest.summary.generation), COPIED_NOTE: wanted.digest}
+        rows = {
+            table: _copy_table(
+                table, _list_files(output, table, manifest), copy, notes, config.file_bytes
             )
+            for table in tables
+        }
         # An update writes its manifest before it touches a slice.
         if read_summary(output) != manifest.summary:
             raise StorageError(f"{output}: an update began while it was copied; let it end first")
@@ -147,7 +148,7 @@ class _Copy:
 
     def add(self, table: str, data: bytes) -> None:
         """Put the next file of a table."""
-        name = f"part-{len(self.sizes[table]):05d}.parquet"
+        name = copy_name(len(self.sizes[table]))
         self._put(storage.join_uri(self._to, table, name), data)
         self.sizes[table][name] = len(data)
 
@@ -235,8 +236,8 @@ def _check_target(to: str) -> list[str]:
     """
     if storage.exists(storage.join_uri(to, RUN_FILE)):
         raise InputError(
-            f"--to {to}: holds a {RUN_FILE} already, of another run or of this one before an "
-            "update; choose another folder"
+            f"--to {to}: holds a {RUN_FILE} already, and no whole copy of this run as it is now; "
+            "choose another folder"
         )
     left: list[str] = []
     for table in TABLES:
@@ -263,13 +264,17 @@ def _list_files(output: str, table: str, manifest: Manifest) -> list[ObjectInfo]
 
 
 def _copy_table(
-    table: str, sources: Sequence[ObjectInfo], copy: _Copy, generation: int, file_bytes: int
+    table: str,
+    sources: Sequence[ObjectInfo],
+    copy: _Copy,
+    notes: Mapping[str, str],
+    file_bytes: int,
 ) -> int:
     """Copy one table; returns its rows."""
     rows = 0
     with Progress(len(sources), unit=f"slices of {table}") as progress:
         slices = _read_slices(sources, progress)
-        for file in _join_slices(slices, generation, file_bytes):
+        for file in _join_slices(slices, notes, file_bytes):
             copy.add(table, file.finish())
             rows += file.rows
     return rows
@@ -305,88 +310,15 @@ def _cut_batches(sources: Sequence[ObjectInfo]) -> Iterator[list[ObjectInfo]]:
 
 
 def _join_slices(
-    slices: Iterable[tuple[pa.Table, int]], generation: int, file_bytes: int
-) -> Iterator[_GrowingFile]:
+    slices: Iterable[tuple[pa.Table, int]], notes: Mapping[str, str], file_bytes: int
+) -> Iterator[GrowingFile]:
     """Join slices until their files are large enough."""
-    file: _GrowingFile | None = None
+    file: GrowingFile | None = None
     for table, size in slices:
-        file = file or _GrowingFile(table.schema, generation)
+        file = file or GrowingFile(table.schema, notes)
         file.add(table, size)
         if file.size >= file_bytes:
             yield file
             file = None
     if file is not None:
         yield file
-
-
-class _GrowingFile:
-    """A file while slices are put into it: in memory are its bytes so far and one row group."""
-
-    def __init__(self, schema: pa.Schema, generation: int) -> None:
-        """Begin a file.
-
-        Args:
-            schema: Of its slices, with the metadata of one.
-            generation: Of the run.
-        """
-        self.rows = 0
-        self._schema = schema.with_metadata(_describe(schema.metadata or {}, generation))
-        self._sink = pa.BufferOutputStream()
-        self._writer = pq.ParquetWriter(
-            self._sink,
-            self._schema,
-            compression="zstd",
-            use_dictionary=choose_dictionaries(schema),
-        )
-        self._group: list[pa.Table] = []
-        self._group_rows = 0
-        self._group_bytes = 0
-        self._group_file_bytes = 0
-
-    @property
-    def size(self) -> int:
-        """About as many bytes are in it."""
-        return self._sink.tell() + self._group_file_bytes
-
-    def add(self, table: pa.Table, size: int) -> None:
-        """Put a slice into it.
-
-        Args:
-            table: Its rows.
-            size: Bytes of the file that they came from.
-        """
-        self.rows += len(table)
-        self._group.append(table)
-        self._group_rows += len(table)
-        self._group_bytes += table.nbytes
-        self._group_file_bytes += size
-        if self._count_groups() >= 1:
-            self._write_group()
-
-    def finish(self) -> bytes:
-        """Write what is left.
-
-        Returns:
-            The file.
-        """
-        if self._group_rows:
-            self._write_group()
-        self._writer.close()
-        return self._sink.getvalue().to_pybytes()
-
-    def _count_groups(self) -> float:
-        return max(self._group_rows / _GROUP_ROWS, self._group_bytes / _GROUP_BYTES)
-
-    def _write_group(self) -> None:
-        # A slice of many features fills more than one.
-        groups = max(1, round(self._count_groups()))
-        joined = pa.concat_tables([self._schema.empty_table(), *self._group])
-        self._writer.write_table(joined, row_group_size=max(1, math.ceil(len(joined) / groups)))
-        self._group = []
-        self._group_rows = self._group_bytes = self._group_file_bytes = 0
-
-
-def _describe(metadata: Mapping[bytes, bytes], generation: int) -> dict[bytes, bytes]:
-    """What a slice's metadata say of the whole run; some are of the slice alone."""
-    kept = {name: value for name, value in metadata.items() if name not in _NOTES_OF_A_SLICE}
-    return {**kept, b"generation": str(generation).encode()}

@@ -33,6 +33,10 @@ class TransientStorageError(StorageError):
     """A store failed in a way that may pass by itself: throttling, 5xx, resets, timeouts."""
 
 
+class ObjectChangedError(TransientStorageError):
+    """An object was replaced while it was read."""
+
+
 class ResourceError(PipelineError):
     """The cluster does not have what the job needs."""
 

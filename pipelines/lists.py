@@ -1,6 +1,6 @@
 """What does a list of URIs name? Text, a line each, or Parquet; an S3 Inventory in Parquet, too.
 
-Both are streamed: a list of a hundred million lines takes no more memory than a short one.
+Both are streamed: reading a list of a hundred million lines takes no more memory than a short one.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ def iter_inventory(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
 
 
 def _text_entries(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
+    _check_there(uri)
     try:
         with (
             storage.open_range_reader(uri) as file,
@@ -111,7 +112,9 @@ def _text_entries(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
                     raise InputError(
                         f"list {uri}, entry {number}: not UTF-8 text; give one URI a line"
                     )
-                if entry := line.strip():
+                # A name may begin or end with a space: only the line's end is none of it.
+                entry = line.rstrip("\r\n")
+                if entry.strip():
                     yield number, ObjectInfo(uri=storage.resolve_uri(entry))
     except FileNotFoundError:
         raise InputError(_say_missing(uri)) from None
@@ -208,17 +211,28 @@ def _open_table(uri: str) -> Iterator[pq.ParquetFile]:
     Raises:
         InputError: If it is missing, or none.
     """
+    _check_there(uri)
     try:
         with storage.open_range_reader(uri) as file:
             yield pq.ParquetFile(file)
     except FileNotFoundError:
         raise InputError(_say_missing(uri)) from None
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"list {uri}: not a Parquet file ({error}); write it anew") from None
 
 
+def _check_there(uri: str) -> None:
+    """Refuse what is no object; a folder may be called like a list.
+
+    Raises:
+        InputError: If it is none.
+    """
+    if storage.find_object(uri) is None:
+        raise InputError(_say_missing(uri))
+
+
 def _say_missing(uri: str) -> str:
-    return f"list {uri}: no such object; give a text or Parquet list"
+    return f"list {uri}: no such object; give a text or Parquet list, or end a folder's name with /"
 
 
 def _is_parquet(uri: str) -> bool:

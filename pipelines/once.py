@@ -30,29 +30,37 @@ def take_once(found: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
     Yields:
         Entries of different names, each at once.
     """
-    names, highest = _Names(), ""
+    names, highest = Names(), ""
     for info in found:
-        digest = _digest(info.uri)
-        if info.uri <= highest and digest in names:
+        if info.uri <= highest and info.uri in names:
             continue
-        names.add(digest)
+        names.add(info.uri)
         highest = max(highest, info.uri)
         yield info
 
 
-class _Names:
-    """Digests of names, in sorted arrays each at least about twice as long as the next."""
+class Names:
+    """Names that have been seen: their digests, 16 bytes each.
+
+    They lie in sorted arrays, each at least about twice as long as the next.
+    """
 
     def __init__(self) -> None:
+        """Begin with none."""
         self._arrays: list[NDArray[np.bytes_]] = []
         self._recent: set[bytes] = set()
 
-    def __contains__(self, digest: bytes) -> bool:
+    def __contains__(self, name: str) -> bool:
+        digest = _digest(name)
         return digest in self._recent or any(_holds(array, digest) for array in self._arrays)
 
-    def add(self, digest: bytes) -> None:
-        """Note one that is not among them."""
-        self._recent.add(digest)
+    def add(self, name: str) -> None:
+        """Note one that is not among them.
+
+        Args:
+            name: Of an object.
+        """
+        self._recent.add(_digest(name))
         if len(self._recent) < _RECENT:
             return
         array = np.array(sorted(self._recent), dtype=f"S{_DIGEST_BYTES}")

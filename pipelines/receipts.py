@@ -3,7 +3,8 @@
 Of a slice that an update touched, the receipt must be of that generation or a later one, and its
 other tables those that the receipt names by a digest of their rows: a put that came late, from a
 process that was long taken for dead, may have brought others. So it is with the few slices of the
-first generation that were contested: an attempt put its rows over different ones.
+first generation that were contested: an attempt put its rows over different ones. Of all others
+presence is enough to begin with; their receipts are opened beside the work.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -35,6 +36,8 @@ TABLES_NOTE: Final = "tables"
 """Entry of a receipt's metadata: digests of the rows of the slice's other tables, as JSON."""
 KEPT_NOTE: Final = "kept"
 """Entry of the metadata of a table with rows that were kept: the digest of their receipt."""
+SLICE_NOTE: Final = "slice"
+"""Entry of a receipt's metadata: whose it is."""
 LISTED_NOTE: Final = "listed"
 """Entry of a receipt's metadata: the part of the manifest that listed the slice's images."""
 _READERS: Final = 16
@@ -105,6 +108,8 @@ class RowCounts:
 class Receipt:
     """What the metadata of a receipt say."""
 
+    slice: int | None
+    """Whose it is; None where that is not told."""
     generation: int
     """That the slice was done for."""
     listed: str
@@ -132,6 +137,7 @@ class Receipt:
         """
         try:
             return cls(
+                slice=int(notes[SLICE_NOTE]) if SLICE_NOTE in notes else None,
                 generation=int(notes["generation"]),
                 listed=notes.get(LISTED_NOTE, ""),
                 rows=notes.get(ROWS_NOTE, ""),
@@ -188,10 +194,13 @@ def read_receipt(output: str, number: int) -> Receipt:
         What its metadata say.
 
     Raises:
-        DamagedTableError: If it is missing or damaged.
+        DamagedTableError: If it is missing or damaged, or another slice's.
     """
     uri = _uri(output, IMAGES, number)
-    return Receipt.decode(uri, read_notes(uri))
+    receipt = Receipt.decode(uri, read_notes(uri))
+    if receipt.slice not in {None, number}:
+        raise DamagedTableError(f"{uri}: the receipt of slice {receipt.slice}, put in its place")
+    return receipt
 
 
 def list_foreign(output: str, number: int, receipt: Receipt) -> list[str]:
@@ -295,6 +304,50 @@ def _warn_of_strays(manifest: Manifest, strays: Sequence[int]) -> None:
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Audit:
+    """What the receipts of some slices say."""
+
+    counts: dict[int, RowCounts]
+    """Rows of each slice that is done as its manifest lists it."""
+    due: frozenset[int]
+    """The others: their receipts are damaged or gone, or of another listing or another slice."""
+
+
+def audit_receipts(
+    manifest: Manifest,
+    slices: Iterable[int],
+    has_left: Callable[[], bool] = lambda: False,
+) -> Audit:
+    """Open the receipts of slices, and no other table.
+
+    Args:
+        manifest: Of the run.
+        slices: Numbers.
+        has_left: Asked before each: nobody waits for the answer any more, and it may be anything.
+
+    Returns:
+        What they say. A warning names each that is damaged.
+    """
+    numbers = list(slices)
+
+    def read(number: int) -> RowCounts | None:
+        if has_left():
+            return None
+        place = manifest.place_of(number)
+        try:
+            receipt = read_receipt(manifest.output, number)
+        except DamagedTableError as error:
+            logger.warning("%s; the slice counts as not done", error)
+            return None
+        return None if receipt.is_due(place.generation, place.part) else receipt.counts
+
+    with ThreadPoolExecutor(_READERS) as readers:
+        found = dict(zip(numbers, readers.map(read, numbers), strict=True))
+    counts = {number: of_slice for number, of_slice in found.items() if of_slice is not None}
+    return Audit(counts=counts, due=frozenset(found.keys() - counts.keys()))
+
+
 def count_done(manifest: Manifest) -> dict[int, RowCounts]:
     """Count the rows of slices that are done as far as their receipts tell; no table is opened.
 
@@ -304,39 +357,8 @@ def count_done(manifest: Manifest) -> dict[int, RowCounts]:
     Returns:
         The counts of each; a slice whose receipt is damaged, or gone meanwhile, is left out.
     """
-    numbers = sorted(list_receipts(manifest.output) & set(range(manifest.summary.slices)))
-
-    def read(number: int) -> RowCounts | None:
-        place = manifest.place_of(number)
-        try:
-            receipt = read_receipt(manifest.output, number)
-        except DamagedTableError as error:
-            logger.warning("%s; the slice is not counted", error)
-            return None
-        return None if receipt.is_due(place.generation, place.part) else receipt.counts
-
-    with ThreadPoolExecutor(_READERS) as readers:
-        found = zip(numbers, readers.map(read, numbers), strict=True)
-        return {number: counts for number, counts in found if counts is not None}
-
-
-def count_rows(output: str, slices: Iterable[int]) -> dict[int, RowCounts]:
-    """Read how many rows committed slices have, from their receipts' metadata.
-
-    Args:
-        output: The run.
-        slices: Numbers of committed slices.
-
-    Returns:
-        The counts of each.
-    """
-    numbers = list(slices)
-
-    def read(number: int) -> RowCounts:
-        return read_receipt(output, number).counts
-
-    with ThreadPoolExecutor(_READERS) as readers:
-        return dict(zip(numbers, readers.map(read, numbers), strict=True))
+    there = list_receipts(manifest.output) & set(range(manifest.summary.slices))
+    return audit_receipts(manifest, sorted(there)).counts
 
 
 def list_failed(

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from pipelines import storage
 from pipelines.errors import InputError
 from pipelines.lists import is_inventory, is_list, iter_inventory, iter_list
-from pipelines.once import take_once
+from pipelines.once import Names, take_once
 from pipelines.storage import ObjectInfo
 from pipelines.tars import TarIndex, is_compressed, is_tar, read_ahead, refuse_compressed
 
@@ -212,12 +212,10 @@ def _leave_twins(
     entries: Iterable[tuple[int, ObjectInfo]], twins: _Refused
 ) -> Iterator[ObjectInfo]:
     """Pass on what is named for the first time, and note the rest."""
-    seen: set[int] = set()
+    seen = Names()
     for number, info in entries:
-        # 64-bit hashes take less room than the texts.
-        mark = hash(info.uri)
-        if mark in seen:
+        if info.uri in seen:
             twins.add(f"entry {number} ({info.uri})")
             continue
-        seen.add(mark)
+        seen.add(info.uri)
         yield info

@@ -6,7 +6,7 @@ import hashlib
 import io
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import storage
-from pipelines.errors import StorageError
+from pipelines.errors import ObjectChangedError, StorageError
 
 SCHEMA_VERSION: Final = "1"
 """Raised when a column is added, removed or given another meaning."""
@@ -35,6 +35,9 @@ ROWS_NOTE: Final = "rows"
 _FILE_NOTE: Final = "file"
 """Another one: a digest of the file, in which the one of the rows, reversed, stands for it."""
 _DIGEST_BYTES: Final = 16
+_REPLACED_TIMES: Final = 3
+"""Times that a table may be replaced between two requests for it (assumed: nothing puts it so often
+that it is not read between)."""
 _ARROW_NOTE: Final = "ARROW:schema"
 RUN_FILE: Final = "run.json"
 """Beside the tables: the run's configuration, model and versions."""
@@ -288,6 +291,14 @@ def read_notes(uri: str) -> Mapping[str, str]:
     Raises:
         DamagedTableError: If it is missing or damaged.
     """
+    for _ in range(_REPLACED_TIMES):
+        # Whoever puts it again, as an update does with receipts, puts all of it.
+        with suppress(ObjectChangedError):
+            return _read_notes(uri)
+    return _read_notes(uri)
+
+
+def _read_notes(uri: str) -> Mapping[str, str]:
     with _explained(uri), storage.open_range_reader(uri) as file:
         return _decode_notes(pq.ParquetFile(file))
 
@@ -369,4 +380,5 @@ def _explained(uri: str) -> Iterator[None]:
         raise DamagedTableError(f"{uri}: missing; something deleted a part of the run") from None
     # Of a damaged footer Arrow says OSError; and its words may be no text any more.
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DamagedTableError(f"{uri}: not a table of this program ({error})") from error
+        words = " ".join(str(error).split())
+        raise DamagedTableError(f"{uri}: not a table of this program ({words})") from error

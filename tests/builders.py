@@ -31,7 +31,7 @@ from pipelines.annotate.settings import row_settings
 from pipelines.annotate.stages import StageConfig, detect_slice, read_slice, write_slice
 from pipelines.fingerprint import compute_fingerprint
 from pipelines.manifest import open_manifest
-from pipelines.receipts import count_rows, find_committed
+from pipelines.receipts import find_committed, read_receipt
 from pipelines.shards.index import INDEX_VERSION
 from pipelines.shards.samples import ObjectMetadata, Sample, SampleMetadata
 from pipelines.shards.writer import pack_shards
@@ -169,6 +169,11 @@ def do_slice(config, stages, number=0):
     """Take a slice through all stages."""
     detected = detect_slice(read_numbered(number, stages), open_model(config), stages)
     return write_slice(detected, stages)
+
+
+def count_rows(output, slices):
+    """Rows of committed slices, by their receipts."""
+    return {number: read_receipt(output, number).counts for number in slices}
 
 
 def look_again(config, output, *, update=True, retry_failed=False):

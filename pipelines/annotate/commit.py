@@ -23,7 +23,7 @@ from pipelines.annotate.kept import KeptRows, load_kept
 from pipelines.annotate.rows import image_rows, task_rows
 from pipelines.lease import check_holder
 from pipelines.manifest import note_contested
-from pipelines.receipts import LISTED_NOTE, TABLES_NOTE, RowCounts
+from pipelines.receipts import LISTED_NOTE, SLICE_NOTE, TABLES_NOTE, RowCounts
 from pipelines.storage import OvertakenError, Seen
 from pipelines.tables import DamagedTableError, Provenance
 
@@ -161,6 +161,7 @@ def _put_all(
             "counts": counts.encode(),
             TABLES_NOTE: json.dumps(digests),
             LISTED_NOTE: table["listed"][0].as_py(),
+            SLICE_NOTE: str(objects.number),
         },
     )
     objects.put(tables.IMAGES, data, receipt_seen)

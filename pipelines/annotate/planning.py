@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Set
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import chain
 from types import MappingProxyType
 from typing import Final
 
 from pipelines import receipts, storage
+from pipelines.annotate.auditor import Auditor
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.errors import ImageReason, InputError, PipelineError
 from pipelines.lists import is_list
@@ -24,7 +25,7 @@ from pipelines.manifest import (
     open_manifest,
     write_generation,
 )
-from pipelines.receipts import RowCounts
+from pipelines.receipts import Audit, RowCounts
 from pipelines.selection import SelectionCounts, select_images
 from pipelines.storage import ObjectInfo
 from pipelines.update import Changes, Comparison, write_update
@@ -222,24 +223,25 @@ class Pending:
     """Slices to be done, in the order of their dispatch."""
     committed: frozenset[int]
     """The other slices."""
-    counts: Future[dict[int, RowCounts]]
-    """Rows of the committed slices, counted beside the work."""
+    audit: Future[Audit]
+    """What the receipts of the committed slices say, opened beside the work."""
 
 
 def find_pending(
-    manifest: Manifest, known: dict[int, RowCounts], counter: ThreadPoolExecutor
+    manifest: Manifest, known: dict[int, RowCounts], due: Set[int], auditor: Auditor
 ) -> Pending:
     """Find the slices that are not committed.
 
     Args:
         manifest: Of the run.
         known: Rows of committed slices, as far as they are known.
-        counter: Counts the others.
+        due: Slices that are not, though their receipts are there.
+        auditor: Looks at the receipts of the others.
 
     Returns:
         What is left.
     """
-    committed = receipts.find_committed(manifest)
+    committed = receipts.find_committed(manifest) - due
     order = list(range(manifest.summary.slices))
     random.Random(_DISPATCH_SEED).shuffle(order)
     places = tuple(manifest.place_of(number) for number in order if number not in committed)
@@ -247,5 +249,5 @@ def find_pending(
     return Pending(
         places=places,
         committed=frozenset(committed),
-        counts=counter.submit(receipts.count_rows, manifest.output, unknown),
+        audit=auditor.begin(manifest, unknown),
     )

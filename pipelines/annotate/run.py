@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Set
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from typing import Any
 
 from overfeat.predict_config import Task
 from pipelines import storage
+from pipelines.annotate.auditor import Auditor
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.engine import Engine, Machines
 from pipelines.annotate.graph import run_graph
@@ -31,12 +31,13 @@ from pipelines.annotate.run_file import OpenRun, check_device, create_run, find_
 from pipelines.annotate.stages import STAGES, StageConfig
 from pipelines.errors import InputError, PipelineError
 from pipelines.lease import Lease, LeaseLostError
-from pipelines.manifest import Manifest, open_manifest
+from pipelines.manifest import Manifest, open_manifest, read_summary
 from pipelines.progress import Progress
 from pipelines.receipts import RowCounts
 from pipelines.tables import RUN_FILE
 from pipelines.update import Changes
 from pipelines.weights import ModelFiles, fetch_model
+from pipelines.wording import tell_count
 
 logger = logging.getLogger(__name__)
 
@@ -106,9 +107,9 @@ def annotate(config: AnnotateConfig) -> AnnotateReport:
     # Says at once that the output's bucket does not exist.
     storage.list_names(output)
     listing = None if open_manifest(output) else peek_images(config, output)
-    with Lease(output) as lease, ThreadPoolExecutor(1) as counter:
+    with Lease(output) as lease, Auditor() as auditor:
         try:
-            report = _drive(_Driver(config, output, files, model, lease, counter), listing, started)
+            report = _drive(_Driver(config, output, files, model, lease, auditor), listing, started)
         except PipelineError as error:
             # Of what was refused before it began there is nothing to tell.
             if not isinstance(error, InputError):
@@ -127,7 +128,7 @@ class _Driver:
     files: ModelFiles
     model: ResolvedModel
     lease: Lease
-    counter: ThreadPoolExecutor
+    auditor: Auditor
 
 
 @dataclass(slots=True)
@@ -231,11 +232,47 @@ def _finish(
 ) -> None:
     """Do the slices that are left, and know the rows of all of them afterwards.
 
+    A slice whose receipt turns out to be damaged, or of another listing, is done again.
+
+    Raises:
+        PipelineError: If the engine left some out, or the manifest was replaced meanwhile.
+    """
+    due: Set[int] = frozenset()
+    while True:
+        pending = find_pending(manifest, tally.counts, due, driver.auditor)
+        _do_slices(driver, engine, run, manifest, pending, tally)
+        audit = pending.audit.result()
+        tally.counts |= audit.counts
+        due = audit.due
+        if not due:
+            break
+        logger.warning(
+            "%s: %s of committed slices are not as their manifest lists them; these are done again",
+            run.output,
+            tell_count(len(due), "receipt"),
+        )
+    # Of two drivers at once, in a store that takes both puts, the other one's may come late.
+    if read_summary(run.output) != manifest.summary:
+        raise PipelineError(
+            f"{run.output}: its manifest was replaced by another driver's while slices were done; "
+            "run the same command again, which does those that are listed otherwise there"
+        )
+
+
+def _do_slices(
+    driver: _Driver,
+    engine: Engine,
+    run: OpenRun,
+    manifest: Manifest,
+    pending: Pending,
+    tally: _Tally,
+) -> None:
+    """Do slices, and keep the rows of each.
+
     Raises:
         PipelineError: If the engine left some out.
     """
     # Rows of slices that are to be done anew count no more.
-    pending = find_pending(manifest, tally.counts, driver.counter)
     for place in pending.places:
         tally.counts.pop(place.number, None)
     done = 0
@@ -247,7 +284,6 @@ def _finish(
             tally.seconds[stage] += spent
         done += 1
     tally.slices_done += done
-    tally.counts |= pending.counts.result()
     if done != len(pending.places):
         raise PipelineError(
             f"{run.output}: {done:,} of {len(pending.places):,} slices were committed though the "

@@ -13,7 +13,7 @@ import itertools
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from pipelines.errors import ImageError, ImageReason, StorageError
+from pipelines.errors import ImageError, ImageReason, ObjectChangedError, StorageError
 from pipelines.storage.failures import (
     Fault,
     absence_kept,
@@ -247,7 +247,7 @@ class _RangeReader(io.RawIOBase):
         with explained(self._uri, STORE_ERRORS):
             data, etag = client.run(lambda: client.fetch(self._uri, byte_range=span))
         if etag != self._etag or len(data) != end - start:
-            raise StorageError(f"{self._uri}: the object changed while it was read; run again")
+            raise ObjectChangedError(f"{self._uri}: it changed while it was read; run again")
         return data
 
 

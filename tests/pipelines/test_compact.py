@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import compact as module
-from pipelines import storage
+from pipelines import compact as compact_module
+from pipelines import copy_file, storage
 from pipelines.compact import CompactConfig, compact
 from pipelines.errors import InputError, StorageError
 from pipelines.storage import ObjectInfo
@@ -134,6 +134,7 @@ def test_the_metadata_are_of_the_run(run, tmp_path):
     for table in (BOXES, IMAGES):
         metadata = pq.read_schema(tmp_path / "copy" / table / "part-00000.parquet").metadata
         # Counts are of one slice: nobody may take them for the whole.
+        assert metadata.pop(b"copied")
         assert metadata == {b"schema_version": b"1", b"fingerprint": b"f", b"generation": b"1"}
 
 
@@ -146,7 +147,7 @@ def test_a_table_without_a_row_is_copied_with_its_columns(tmp_path):
 
 def test_large_tables_are_cut_into_row_groups_of_several_slices(tmp_path, monkeypatch):
     output = write_whole_run(str(tmp_path / "run"), [10] * 12)
-    monkeypatch.setattr(module, "_GROUP_ROWS", 25)
+    monkeypatch.setattr(copy_file, "_GROUP_ROWS", 25)
     copy_run(output, tmp_path / "copy")
     images, boxes = (
         pq.ParquetFile(tmp_path / "copy" / table / "part-00000.parquet").metadata
@@ -158,7 +159,7 @@ def test_large_tables_are_cut_into_row_groups_of_several_slices(tmp_path, monkey
 
 def test_vectors_are_cut_by_their_bytes(tmp_path, monkeypatch):
     output = write_whole_run(str(tmp_path / "run"), [30] * 4, tables=(IMAGES, FEATURES))
-    monkeypatch.setattr(module, "_GROUP_BYTES", 1_000)
+    monkeypatch.setattr(copy_file, "_GROUP_BYTES", 1_000)
     copy_run(output, tmp_path / "copy")
     file = pq.ParquetFile(tmp_path / "copy" / "features" / "part-00000.parquet")
     assert 8 < file.num_row_groups < 20
@@ -176,8 +177,8 @@ def test_vectors_are_cut_by_their_bytes(tmp_path, monkeypatch):
 )
 def test_however_it_is_cut_no_row_is_lost(sizes, file_bytes, group_rows, read_files):
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_GROUP_ROWS", group_rows)
-        patch.setattr(module, "_READ_FILES", read_files)
+        patch.setattr(copy_file, "_GROUP_ROWS", group_rows)
+        patch.setattr(compact_module, "_READ_FILES", read_files)
         output = write_whole_run(f"{folder}/run", sizes, tables=(IMAGES, GUESSES))
         report = copy_run(output, f"{folder}/copy", file_bytes=file_bytes)
         for table in (IMAGES, GUESSES):
@@ -387,9 +388,9 @@ def test_slices_are_read_several_at_once_and_no_more_than_fit(tmp_path, monkeypa
         return read(objects, **options)
 
     monkeypatch.setattr(storage, "read_objects", watch)
-    monkeypatch.setattr(module, "_READ_FILES", 4)
+    monkeypatch.setattr(compact_module, "_READ_FILES", 4)
     copy_run(output, tmp_path / "one")
-    monkeypatch.setattr(module, "_READ_BYTES", 1)
+    monkeypatch.setattr(compact_module, "_READ_BYTES", 1)
     copy_run(output, tmp_path / "other")
     assert batches == [4, 4, 2] + [1] * 10
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from pipelines import storage
 from pipelines.compact import CompactConfig, compact
-from pipelines.copies import CopyContents, is_copy, read_copy
+from pipelines.copies import CopyContents, is_copy, read_copy, sum_up_rows
 from pipelines.errors import InputError
+from pipelines.manifest import open_manifest
 from pipelines.tables import BOXES, IMAGES, DamagedTableError
+from tests.builders import read_rows
 from tests.pipelines.manifest.written import write_later
 from tests.pipelines.whole_run import write_slice_table, write_whole_run
 
@@ -25,9 +30,9 @@ def copy(run, tmp_path):
     return to
 
 
-def read(run, copy, *, tables=(BOXES, IMAGES), generation=0):
+def read(run, copy, *, tables=(BOXES, IMAGES)):
     document = storage.read_bytes(storage.join_uri(run, "run.json"))
-    return read_copy(copy, document, tables, generation)
+    return read_copy(copy, document, sum_up_rows(open_manifest(run)), list(tables))
 
 
 def test_a_copy_tells_its_rows_and_files(run, copy):
@@ -41,18 +46,41 @@ def test_a_folder_without_a_run_or_with_another_is_no_copy(run, copy, tmp_path):
     assert read(run, copy) is None
 
 
+def test_the_run_itself_is_no_copy_of_it(run):
+    assert read(run, run) is None
+
+
 def test_a_copy_that_lacks_a_table_is_none_of_the_run(run, copy):
     assert read(run, copy, tables=(BOXES, "features", IMAGES)) is None
 
 
-def test_a_copy_from_before_an_update_is_refused_and_left_alone(run, copy):
-    write_later(run, 1, [(2, [])], slices_of_run=3)
-    for table in (BOXES, IMAGES):
-        write_slice_table(run, table, 2, [], generation=1)
-    assert read(run, copy, generation=1) is None
-    with pytest.raises(InputError, match="or of this one before an update; choose another folder"):
+@pytest.mark.parametrize("table", ["boxes", "images"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_copy_that_lost_a_file_is_refused_and_left_alone(run, copy, table, place):
+    Path(copy, table, f"part-0000{place}.parquet").unlink()
+    assert read(run, copy) is None
+    with pytest.raises(InputError, match="no whole copy of this run as it is now"):
         compact(CompactConfig(output=run, to=copy))
-    assert read(run, copy).rows == {"boxes": 45, "images": 15}
+
+
+@pytest.mark.parametrize("name", ["part-00003.parquet", "slice-000001.parquet", "notes.txt"])
+def test_a_copy_that_got_a_file_is_refused(run, copy, name):
+    shutil.copy(Path(copy, "images", "part-00000.parquet"), Path(copy, "images", name))
+    assert read(run, copy) is None
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+def test_a_copy_of_other_rows_is_refused_and_left_alone(run, copy, generation):
+    """After an update; or of another run of the same settings that stands in the same folder."""
+    if generation:
+        write_later(run, 1, [(2, [])], slices_of_run=3)
+    others = [f"s3://b/other-{at}.jpg" for at in range(6)]
+    for table in (BOXES, IMAGES):
+        write_slice_table(run, table, 2, others, generation=generation)
+    assert read(run, copy) is None
+    with pytest.raises(InputError, match="no whole copy of this run as it is now; choose another"):
+        compact(CompactConfig(output=run, to=copy))
+    assert len(read_rows(copy, IMAGES)) == 15
 
 
 def test_a_copy_with_a_damaged_file_is_not_called_done(run, copy):

@@ -84,6 +84,56 @@ def test_a_byte_order_mark_is_no_part_of_the_first_entry(store_root):
     assert [info.uri for _, info in iter_list(uri)] == ["s3://b/ü.jpg", "s3://b/a\rb.jpg"]
 
 
+def test_spaces_around_a_name_are_a_part_of_it(store_root):
+    names = [" a.jpg", "a.jpg", "a.jpg ", "a.jpg\u00a0", "a\u2028b.jpg"]
+    for name in names:
+        storage.write_bytes(storage.join_uri(store_root, "in", name), b"x")
+    uris = [storage.join_uri(store_root, "in", name) for name in names]
+    uri = storage.join_uri(store_root, "list.txt")
+    storage.write_bytes(uri, "\r\n".join([*uris, "", "  ", ""]).encode())
+    assert [info.uri for info in select(uri)[0]] == uris
+    answers = storage.read_objects(select(uri)[0])
+    assert [answer.data for answer in answers] == [b"x"] * 5
+
+
+def test_twins_in_a_list_are_found_in_little_memory(tmp_path):
+    """A digest an entry, and a day of a driver's memory for a hundred million."""
+    entries, count = (f"s3://b/{number * 7919 % 400_009:07d}.jpg" for number in range(400_000)), 0
+    uri = str(tmp_path / "list.txt")
+    storage.write_bytes(uri, "\n".join(entries).encode())
+    tracemalloc.start()
+    found = select_images(uri, output="/nowhere", suffixes=(), counts=SelectionCounts())
+    count = sum(1 for _ in found)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert count == 400_000
+    assert peak < 60 * count
+
+
+def test_a_folder_that_is_called_like_a_list_is_told_so(store_root):
+    for name in ("photos.txt", "spark.parquet"):
+        folder = storage.join_uri(store_root, name)
+        storage.write_bytes(storage.join_uri(folder, "a.jpg"), b"x")
+        with pytest.raises(InputError, match="no such object; give a text or Parquet list, or end"):
+            select(folder)
+        assert [info.uri for info in select(f"{folder}/")[0]] == [f"{folder}/a.jpg"]
+
+
+@pytest.mark.parametrize("damage", ["page", "text"])
+def test_a_parquet_list_that_is_damaged_inside_is_refused(tmp_path, damage):
+    names = [f"s3://b/{number}.jpg" for number in range(20_000)]
+    sink = pa.BufferOutputStream()
+    compression = {"page": "zstd", "text": "none"}[damage]
+    pq.write_table(pa.table({"image": names}), sink, compression=compression, use_dictionary=False)
+    data = bytearray(sink.getvalue().to_pybytes())
+    at = {"page": 100, "text": data.find(b"s3://b/777.jpg")}[damage]
+    data[at : at + 8] = b"\xff" * 8
+    uri = storage.join_uri(str(tmp_path), "list.parquet")
+    storage.write_bytes(uri, bytes(data))
+    with pytest.raises(InputError, match=r"list .*list\.parquet: not a Parquet file"):
+        list(iter_list(uri))
+
+
 def test_a_line_that_is_not_utf_8_is_refused_with_its_place(store_root):
     uri = storage.join_uri(store_root, "list.txt")
     storage.write_bytes(uri, b"s3://b/a.jpg\n\ns3://b/\xfc.jpg\n")

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import storage, tables
-from pipelines.errors import StorageError
+from pipelines.errors import ObjectChangedError, StorageError
 from pipelines.tables import (
     BOXES_SCHEMA,
     GUESSES_SCHEMA,
@@ -181,6 +181,29 @@ def test_a_table_is_read_as_it_was_written(store_root):
     assert table.to_pylist() == [BOX]
     assert table.schema.equals(BOXES_SCHEMA)
     assert table.schema.metadata[b"generation"] == b"7"
+
+
+@pytest.mark.parametrize("times", [1, 3, 4])
+def test_notes_of_a_table_that_is_replaced_while_it_is_read_are_read_again(
+    tmp_path, monkeypatch, times
+):
+    uri = str(tmp_path / "boxes" / slice_name(0))
+    storage.write_bytes(uri, encode_table(BOXES_SCHEMA.empty_table(), BOXES_SCHEMA, PROVENANCE))
+    open_range_reader, left = storage.open_range_reader, times
+
+    def open_or_miss(uri):
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise ObjectChangedError(f"{uri}: it changed while it was read; run again")
+        return open_range_reader(uri)
+
+    monkeypatch.setattr(storage, "open_range_reader", open_or_miss)
+    if times > 3:
+        with pytest.raises(ObjectChangedError):
+            read_notes(uri)
+    else:
+        assert read_notes(uri)["fingerprint"] == PROVENANCE.fingerprint
 
 
 @pytest.mark.parametrize("read", [read_table, read_notes])

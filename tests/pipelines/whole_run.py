@@ -55,7 +55,9 @@ def write_whole_run(root, sizes, *, tables=(IMAGES, BOXES), boxes_per_image=3):
 def write_slice_table(root, table, number, uris, boxes_per_image=3, *, generation=0):
     """Write one table of one slice."""
     rows = make_rows(table, number, uris, boxes_per_image)
-    notes = {"counts": RowCounts(images=len(uris)).encode()} if table == IMAGES else {}
+    boxes = len(uris) * boxes_per_image
+    counts = RowCounts(images=len(uris), boxes=boxes, guesses=boxes, features=len(uris))
+    notes = {"counts": counts.encode()} if table == IMAGES else {}
     data = encode_table(
         pa.Table.from_pylist(rows, SCHEMAS[table]),
         SCHEMAS[table],

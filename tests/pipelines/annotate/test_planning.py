@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
-from concurrent.futures import ThreadPoolExecutor
 
+from pipelines.annotate.auditor import Auditor
 from pipelines.annotate.planning import find_pending, list_images, write_first_generation
 from pipelines.manifest import open_manifest
 from pipelines.receipts import RowCounts
@@ -24,9 +24,9 @@ def test_one_image_in_one_slice_is_told_in_the_singular(tmp_path, caplog):
 
 
 def list_pending(output):
-    with ThreadPoolExecutor(1) as counter:
-        pending = find_pending(open_manifest(output), {}, counter)
-        return [place.number for place in pending.places], pending.counts.result()
+    with Auditor() as auditor:
+        pending = find_pending(open_manifest(output), {}, frozenset(), auditor)
+        return [place.number for place in pending.places], pending.audit.result().counts
 
 
 def test_slices_are_dispatched_in_a_shuffled_order_that_is_the_same_every_time(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from pipelines import storage
-from pipelines.errors import ImageError, ImageReason, InputError, StorageError
+from pipelines.errors import InputError, StorageError
 from pipelines.evaluate import read_truth
 from pipelines.shards import run
 from pipelines.shards.config import ShardsConfig
@@ -173,20 +173,6 @@ def test_a_bucket_gives_the_bytes_that_local_files_give(tmp_path, s3_bucket):
         data = storage.read_bytes(f"{output}/{name}")
         assert hashlib.sha256(data).hexdigest() == digest
     assert pack_folders(f"s3://{s3_bucket}/in", output).packed == 0
-
-
-def test_a_job_that_was_denied_its_images_leaves_none_out(tmp_path, monkeypatch):
-    data = build_folders(tmp_path / "in")
-    denied = ImageError(ImageReason.ACCESS_DENIED, "s3://b/a: access denied")
-    with monkeypatch.context() as patched:
-        patched.setattr(storage, "read_objects", lambda infos, **_: [denied for _ in infos])
-        with pytest.raises(StorageError, match="access denied"):
-            pack_folders(data, tmp_path / "out")
-    assert not (tmp_path / "out" / "index.json").exists()
-
-    assert pack_folders(data, tmp_path / "out").reasons == {"truncated": 1}
-    pack_folders(data, tmp_path / "fresh")
-    assert digest_shards(tmp_path / "out") == digest_shards(tmp_path / "fresh")
 
 
 def test_a_killed_job_goes_on_where_it_stood(tmp_path, monkeypatch):

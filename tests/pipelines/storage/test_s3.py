@@ -17,6 +17,7 @@ from pipelines.errors import (
     ImageError,
     ImageReason,
     InputError,
+    ObjectChangedError,
     StorageError,
     TransientStorageError,
 )
@@ -215,7 +216,7 @@ def test_an_object_replaced_between_two_ranges_is_an_error(s3_bucket):
     with storage.open_range_reader(uri, buffer_bytes=10) as file:
         assert file.read(10) == b"a" * 10
         storage.write_bytes(uri, b"b" * 100)
-        with pytest.raises(StorageError, match="changed while it was read"):
+        with pytest.raises(ObjectChangedError, match="changed while it was read"):
             file.read(50)
 
 

@@ -1,0 +1,145 @@
+"""Are slices whose receipt is not as the manifest lists them found, and done again?"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines import receipts
+from pipelines.annotate import run
+from pipelines.annotate.auditor import Auditor
+from pipelines.annotate.run import annotate
+from pipelines.errors import PipelineError
+from pipelines.manifest import open_manifest, read_summary
+from pipelines.receipts import RowCounts
+from pipelines.tables import BOXES, IMAGES, slice_name
+from tests.builders import assert_same_rows, make_config, put_receipt, read_rows, write_pictures
+from tests.pipelines.drivers import wait_until
+from tests.pipelines.manifest.written import make_slices, write_first
+
+pytestmark = pytest.mark.usefixtures("plain_engine", "fake_model")
+
+
+@pytest.fixture
+def config(tmp_path, checkpoint):
+    """A finished run over six pictures in three slices."""
+    write_pictures(str(tmp_path / "in"), 6)
+    config = make_config(str(tmp_path), checkpoint, slice_size=2)
+    annotate(config)
+    return config
+
+
+@pytest.fixture
+def undisturbed(config, tmp_path):
+    """A copy of it."""
+    shutil.copytree(config.output, tmp_path / "undisturbed")
+    return str(tmp_path / "undisturbed")
+
+
+def receipt_of(config, number):
+    return Path(config.output, IMAGES, slice_name(number))
+
+
+def test_a_finished_run_is_not_done_again(config):
+    report = annotate(config)
+    assert (report.slices_done, report.images_read, report.images) == (0, 0, 6)
+
+
+@pytest.mark.parametrize("harm", ["empty", "cut", "another"])
+def test_a_receipt_that_is_damaged_or_another_slices_is_made_anew(
+    config, undisturbed, harm, caplog
+):
+    path = receipt_of(config, 1)
+    if harm == "another":
+        for table in (IMAGES, BOXES):
+            folder = Path(config.output, table)
+            shutil.copy(folder / slice_name(0), folder / slice_name(1))
+    else:
+        path.write_bytes(path.read_bytes()[: {"empty": 0, "cut": 900}[harm]])
+    report = annotate(config)
+    assert (report.slices_done, report.images_read, report.images) == (1, 2, 6)
+    assert "1 receipt of committed slices are not as" in caplog.text
+    assert_same_rows(config.output, undisturbed)
+    assert annotate(config).slices_done == 0
+
+
+def put_listing_late(config, others):
+    """What a driver does that was paused before its last put of a first generation.
+
+    In a store without conditional puts nothing hinders it.
+    """
+    for path in Path(others, "manifest", "generation-000000").iterdir():
+        shutil.copy(path, Path(config.output, "manifest", "generation-000000", path.name))
+
+
+@pytest.fixture
+def earlier(config, checkpoint, tmp_path):
+    """The output of a driver that listed the bucket when one picture was not there yet."""
+    pictures = sorted(Path(config.images).iterdir())
+    pictures[0].rename(tmp_path / "aside")
+    other = replace(config, output=str(tmp_path / "earlier"))
+    annotate(other)
+    (tmp_path / "aside").rename(pictures[0])
+    return other.output
+
+
+def test_slices_of_a_listing_that_another_one_replaced_are_done_again(config, earlier):
+    put_listing_late(config, earlier)
+    report = annotate(config)
+    assert (report.images, report.slices_done) == (5, 3)
+    assert_same_rows(config.output, earlier)
+    updated = annotate(replace(config, update=True))
+    assert (updated.changes.added, updated.images) == (1, 6)
+    images = read_rows(config.output, IMAGES)["image"].to_pylist()
+    assert len(set(images)) == len(images) == 6
+
+
+def test_a_listing_that_is_replaced_while_slices_are_done_ends_the_command(
+    config, earlier, undisturbed, monkeypatch
+):
+    receipt_of(config, 2).unlink()
+    do_slices = run._do_slices
+
+    def replace_listing(driver, *rest):
+        do_slices(driver, *rest)
+        put_listing_late(config, earlier)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "_do_slices", replace_listing)
+        with pytest.raises(PipelineError, match="its manifest was replaced by another driver's"):
+            annotate(config)
+    assert annotate(config).images == read_summary(config.output).images == 5
+
+
+def test_who_leaves_early_waits_for_no_more_receipts(tmp_path, monkeypatch):
+    output = str(tmp_path)
+    write_first(output, make_slices(*(f"{number:02d}" for number in range(40))))
+    for number in range(40):
+        put_receipt(output, number, RowCounts())
+    opened, goes_on = [], threading.Event()
+    read = receipts.read_receipt
+
+    def wait_and_read(*args):
+        opened.append(args)
+        goes_on.wait(30)
+        return read(*args)
+
+    monkeypatch.setattr(receipts, "read_receipt", wait_and_read)
+    monkeypatch.setattr(receipts, "_READERS", 2)
+    with Auditor() as auditor:
+        auditor.begin(open_manifest(output), range(40))
+        wait_until(lambda: len(opened) == 2)
+        # Those that are being opened are answered once the auditor is left.
+        threading.Timer(0.2, goes_on.set).start()
+    assert len(opened) < 40
+
+
+def test_receipts_tell_whose_they_are(config):
+    notes = receipts.read_notes(str(receipt_of(config, 1)))
+    assert notes["slice"] == "1"
+    assert json.loads(notes["counts"])["images"] == 2
