@@ -68,7 +68,7 @@ PARTS: dict[str, Part] = {
     "decoder": Part(torture_decoder, {"inputs": 20_000}),
     "big-pictures": Part(torture_big_pictures, {"images": 256}),
     "scale": Part(torture_scale),
-    "training": Part(torture_trainings, {"kills": 20}),
+    "training": Part(torture_trainings, {"kills": 28}),
 }
 
 

@@ -1,8 +1,8 @@
 """Does a training end with the same weights, bit for bit, whenever its processes are killed?
 
-Whole processes without Ray, and drivers of Ray, started again by the same call or command; and
-workers of Ray Train, which must be replaced without anybody's help. Moments are drawn from the
-seed, from the start to the last write.
+Whole processes without Ray, and drivers of Ray, started again by the same call or command; workers
+of Ray Train, which must be replaced without anybody's help; and their decoding processes, which
+their workers must replace. Moments are drawn from the seed, from the start to the last write.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import count, cycle
 from pathlib import Path
@@ -24,7 +25,7 @@ from pipelines.training.config import TrainConfig, ValidationConfig
 from pipelines.training.journal import read_journal
 from pipelines.training.run import train
 from tests.builders import write_scenes
-from tests.pipelines.annotate.processes import NoSuchProcess, find_workers
+from tests.pipelines.annotate.processes import NoSuchProcess, Process, find_workers
 from tests.pipelines.training.drivers import kill_anywhere, kill_at_work, start_driver
 from tests.pipelines.training.side_by_side import processes
 from tests.pipelines.training.tiny_training import make_train_config, train_here
@@ -34,7 +35,7 @@ from tests.torture.own_ray import own_ray
 from tests.torture.record import Record
 
 PROCESS, WORKER = "training process killed", "training worker killed"
-DRIVER = "training driver killed"
+DRIVER, DECODER = "training driver killed", "decoding process killed"
 _CPUS = 2
 _KILLS_EACH = 3
 """In one training."""
@@ -50,12 +51,12 @@ _PATIENCE_S = 120.0
 
 
 def torture_trainings(seed: int, *, kills: int) -> Record:
-    """Kill a third each of whole processes, workers of Ray Train, and drivers."""
+    """Kill a quarter each of whole processes, workers of Ray Train, their decoders, and drivers."""
     source = random.Random(seed)
     with TemporaryDirectory() as name:
         trainings = cycle([_prepare(config) for config in make_configs(Path(name))])
         numbers, total = count(), Comparison()
-        struck = {PROCESS: 0, WORKER: 0, DRIVER: 0}
+        struck = {PROCESS: 0, WORKER: 0, DECODER: 0, DRIVER: 0}
         for place, kind in enumerate(struck):
             wanted = (kills + len(struck) - 1 - place) // len(struck)
             while struck[kind] < wanted:
@@ -146,10 +147,32 @@ def kill_processes(
 def kill_workers(config: TrainConfig, kills: int, source: random.Random, *, longest: float) -> int:
     """Kill Ray's workers while a training runs; says how often one was there."""
     del longest  # in which no time for Ray's own start is counted
+    return _train_and_kill(config, kills, source, _list_workers)
+
+
+def kill_decoders(config: TrainConfig, kills: int, source: random.Random, *, longest: float) -> int:
+    """Kill what decodes for Ray's workers, which then stay; says how often one was there."""
+    del longest  # as above
+    # A third death at one step would be taken for no accident.
+    kills, config = min(kills, 2), replace(config, decoders=2)
+    workers: set[int] = set()
+
+    def find() -> list[Process]:
+        workers.update(one.pid for one in _list_workers())
+        return _list_decoders()
+
+    struck = _train_and_kill(config, kills, source, find)
+    assert len(workers) == 1, f"{len(workers)} workers where one had to go on"
+    return struck
+
+
+def _train_and_kill(
+    config: TrainConfig, kills: int, source: random.Random, find: Callable[[], list[Process]]
+) -> int:
     killed: list[int] = []
     ended = threading.Event()
     with own_ray(_CPUS):
-        killer = threading.Thread(target=_kill, args=(kills, source, killed, ended))
+        killer = threading.Thread(target=_kill, args=(kills, source, killed, ended, find))
         killer.start()
         try:
             train(config, lambda moment: None)
@@ -159,21 +182,39 @@ def kill_workers(config: TrainConfig, kills: int, source: random.Random, *, long
     return len(killed)
 
 
-def _kill(kills: int, source: random.Random, killed: list[int], ended: threading.Event) -> None:
+def _kill(
+    kills: int,
+    source: random.Random,
+    killed: list[int],
+    ended: threading.Event,
+    find: Callable[[], list[Process]],
+) -> None:
+    def find_new() -> list[Process]:
+        return [one for one in find() if one.pid not in killed]
+
     while len(killed) < kills and not ended.is_set():
-        if not _wait(lambda: _find_new(killed), ended):
+        if not _wait(find_new, ended):
             return
         ended.wait(source.uniform(0, _PAUSE_S))
-        for worker in _find_new(killed):
+        for process in find_new()[:1]:
             try:
-                worker.kill()
+                process.kill()
             except NoSuchProcess:
                 continue
-            killed.append(worker.pid)
+            killed.append(process.pid)
 
 
-def _find_new(killed: list[int]) -> list:
-    return [one for one in find_workers(os.getpid(), "TrainWorker") if one.pid not in killed]
+def _list_workers() -> list[Process]:
+    return find_workers(os.getpid(), "TrainWorker")
+
+
+def _list_decoders() -> list[Process]:
+    decoders = []
+    for worker in _list_workers():
+        with suppress(NoSuchProcess):
+            children = worker.children()
+            decoders += [one for one in children if "spawn_main" in " ".join(one.cmdline())]
+    return decoders
 
 
 def _wait(is_there: Callable[[], object], ended: threading.Event) -> bool:
@@ -201,7 +242,12 @@ def kill_drivers(config: TrainConfig, kills: int, source: random.Random, *, long
     return struck
 
 
-_STRIKES = {PROCESS: kill_processes, WORKER: kill_workers, DRIVER: kill_drivers}
+_STRIKES = {
+    PROCESS: kill_processes,
+    WORKER: kill_workers,
+    DECODER: kill_decoders,
+    DRIVER: kill_drivers,
+}
 
 
 def compare_trainings(output: str, undisturbed: str) -> Comparison:
