@@ -29,6 +29,11 @@ FAILED: Final = 1
 INTERRUPTED: Final = 130
 TOO_MANY_FAILED: Final = 3
 
+_MISSING: Final = "Missing from"
+"""How tyro begins what it says of flags that were not given."""
+_HELP_INDENT: Final = " " * 9
+"""How far it indents their help texts."""
+
 _Config = TypeVar("_Config")
 
 
@@ -163,11 +168,24 @@ def _parse(
 
 
 def _unbox(text: str) -> str:
-    """Write what tyro puts in a box, parts between rules, in one line; its hint at help is left."""
-    rows = [row.strip("│ ") for row in text.splitlines() if not row.startswith(("╭", "╰"))]
-    parts = itertools.groupby(rows, key=lambda row: not row.strip("─"))
-    sentences = [" ".join(part).removesuffix(".") for is_rule, part in parts if not is_rule]
-    return "; ".join(part for part in sentences if not part.startswith("For full helptext"))
+    """Write what tyro puts in a box, parts between rules, in one line; its hint at help is left.
+
+    Where a terminal has no boxes, the box's title is the first part.
+    """
+    rows = [row.strip("│").rstrip() for row in text.splitlines() if not row.startswith(("╭", "╰"))]
+    parts = itertools.groupby(rows, key=lambda row: not row.strip("─- "))
+    told = [_join_rows(list(part)) for is_rule, part in parts if not is_rule]
+    told = told if text.startswith("╭") else told[1:]
+    sentences = [part for part in told if not part.startswith("For full helptext")]
+    # A flag that is not known may be what is missing, in other letters.
+    return "; ".join(sorted(sentences, key=lambda part: part.startswith(_MISSING)))
+
+
+def _join_rows(rows: list[str]) -> str:
+    """Write a part in one line; of a flag that is missing, without its help text."""
+    if rows[0].strip().startswith(_MISSING):
+        rows = [row for row in rows if not row.startswith(_HELP_INDENT)]
+    return " ".join(row.strip() for row in rows).removesuffix(".")
 
 
 @contextlib.contextmanager

@@ -77,7 +77,10 @@ def join_cluster(address: str | None) -> Iterator[bool]:
         words = _lines(error)[0]
         if not known:
             raise ResourceError(f"Ray did not start on this machine ({words})") from error
-        raise ResourceError(f"--address {known}: no Ray cluster answers ({words})") from error
+        raise ResourceError(
+            f"--address {known}: no Ray cluster answers ({words}); if it is up and asks for a "
+            "token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+        ) from error
     try:
         with _worker_errors_explained():
             yield not known

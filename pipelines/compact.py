@@ -236,8 +236,8 @@ def _check_target(to: str) -> list[str]:
     """
     if storage.exists(storage.join_uri(to, RUN_FILE)):
         raise InputError(
-            f"--to {to}: holds a {RUN_FILE} already, and no whole copy of this run as it is now; "
-            "choose another folder"
+            f"--to {to}: holds something else than a whole copy of this run as it is now, such as "
+            "one from before an update; choose another folder"
         )
     left: list[str] = []
     for table in TABLES:

@@ -80,6 +80,12 @@ class Progress:
             self._bar.set_postfix_str(note, refresh=False)
             self._bar.update(count)
 
+    def settle(self) -> None:
+        """Take what is done for all there was: the total was an estimate."""
+        self.total = self.done
+        if self._bar is not None:
+            self._bar.total = self.done
+
     def _speak(self) -> None:
         """Say something every few seconds until the end."""
         while not self._ended.wait(LINE_SECONDS):

@@ -309,14 +309,15 @@ def _follow(
     total = round(summary.images * left / summary.slices) + (
         summary.todo if summary.generation else 0
     )
-    # A slice that is done anew keeps rows of images that failed before.
-    failed, where = 0, " in these slices" if summary.generation else ""
+    # Other slices have failed images too, and one that is done anew keeps rows of them.
+    failed, where = 0, " in these slices" if summary.generation or pending.committed else ""
     with Progress(total, unit="images") as progress:
         for table in tables:
             for row in table.to_pylist():
                 failed += RowCounts.decode(row["counts"]).failed
                 progress.advance(row["images_read"], f"{failed:,} failed{where}")
                 yield row
+        progress.settle()
 
 
 def _run(driver: _Driver, engine: Engine, run: OpenRun, pending: Pending) -> Iterator[Any]:

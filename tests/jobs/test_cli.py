@@ -37,6 +37,15 @@ def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+def test_missing_flags_are_named_without_their_help_and_after_those_that_are_unknown():
+    """An unknown flag may be what is missing, mistyped."""
+    missing = "Missing from overfeat annotate: --images STR --output STR"
+    hint = "overfeat annotate --help lists the flags"
+    assert run_command("annotate").refusal() == f"{missing}; {hint}"
+    mistyped = run_command("annotate", "--imagez", "in")
+    assert mistyped.refusal() == f"Unrecognized options: --imagez in; {missing}; {hint}"
+
+
 def test_every_command_is_a_module_and_every_module_a_command():
     names = {path.stem for path in (ROOT / "jobs").glob("*.py")}
     assert {name.replace("-", "_") for name in COMMANDS} == names - {

@@ -83,7 +83,7 @@ def test_a_copy_of_another_run_is_refused(run, tmp_path):
     (tmp_path / "copy" / "run.json").write_text("{}")
     ended = run_command("compact", "--output", run, "--to", tmp_path / "copy")
     assert ended.code == 2
-    assert "holds a run.json already, and no whole copy" in ended.refusal()
+    assert "holds something else than a whole copy" in ended.refusal()
 
 
 def test_a_table_that_lost_a_file_is_a_failure(run, tmp_path):

@@ -59,7 +59,7 @@ def test_a_copy_that_lacks_a_table_is_none_of_the_run(run, copy):
 def test_a_copy_that_lost_a_file_is_refused_and_left_alone(run, copy, table, place):
     Path(copy, table, f"part-0000{place}.parquet").unlink()
     assert read(run, copy) is None
-    with pytest.raises(InputError, match="no whole copy of this run as it is now"):
+    with pytest.raises(InputError, match="a whole copy of this run as it is now"):
         compact(CompactConfig(output=run, to=copy))
 
 
@@ -78,7 +78,7 @@ def test_a_copy_of_other_rows_is_refused_and_left_alone(run, copy, generation):
     for table in (BOXES, IMAGES):
         write_slice_table(run, table, 2, others, generation=generation)
     assert read(run, copy) is None
-    with pytest.raises(InputError, match="no whole copy of this run as it is now; choose another"):
+    with pytest.raises(InputError, match="a whole copy of this run as it is now, such as"):
         compact(CompactConfig(output=run, to=copy))
     assert len(read_rows(copy, IMAGES)) == 15
 

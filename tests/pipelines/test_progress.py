@@ -111,6 +111,13 @@ def test_the_time_that_the_start_took_does_not_count_for_long(clock):
         assert bar.line() == "1,000/1,000 images, 5.0 images/s, 0:00:00 left"
 
 
+def test_an_estimated_total_is_what_was_done_at_the_end(caplog):
+    with caplog.at_level(logging.INFO), Progress(22, unit="images") as bar:
+        bar.advance(21)
+        bar.settle()
+    assert caplog.messages[-1].startswith("21/21 images, ")
+
+
 def test_nothing_to_do_is_waited_for_by_nobody(clock):
     with Progress(20, unit="images", done=20) as bar:
         assert bar.line() == "20/20 images"
