@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 from pipelines.manifest import Manifest
 from pipelines.receipts import Audit, audit_receipts
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Auditor:
-    """A thread that audits receipts; left early, it opens no more of them."""
+    """A thread that audits receipts."""
 
-    def __init__(self) -> None:
-        """Begin nothing yet."""
-        self._thread = ThreadPoolExecutor(1)
-        self._left = threading.Event()
-
-    def __enter__(self) -> Auditor:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # Who interrupts a resume of ten thousand slices does not wait for as many receipts.
-        self._left.set()
-        self._thread.shutdown()
+    thread: ThreadPoolExecutor
+    """Of one worker."""
+    has_left: Callable[[], bool]
+    """Whether nobody waits for it any more."""
 
     def begin(self, manifest: Manifest, slices: Iterable[int]) -> Future[Audit]:
         """Audit the receipts of some slices.
@@ -42,4 +31,19 @@ class Auditor:
         Returns:
             What comes of it.
         """
-        return self._thread.submit(audit_receipts, manifest, list(slices), self._left.is_set)
+        return self.thread.submit(audit_receipts, manifest, list(slices), self.has_left)
+
+
+@contextmanager
+def open_auditor() -> Iterator[Auditor]:
+    """Begin to audit; who leaves early waits for the receipts that are being opened, and no others.
+
+    Yields:
+        The auditor.
+    """
+    left = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            yield Auditor(thread=thread, has_left=left.is_set)
+        finally:
+            left.set()

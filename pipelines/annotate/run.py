@@ -13,7 +13,7 @@ from typing import Any
 
 from overfeat.predict_config import Task
 from pipelines import storage
-from pipelines.annotate.auditor import Auditor
+from pipelines.annotate.auditor import Auditor, open_auditor
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.engine import Engine, Machines
 from pipelines.annotate.graph import run_graph
@@ -107,7 +107,7 @@ def annotate(config: AnnotateConfig) -> AnnotateReport:
     # Says at once that the output's bucket does not exist.
     storage.list_names(output)
     listing = None if open_manifest(output) else peek_images(config, output)
-    with Lease(output) as lease, Auditor() as auditor:
+    with Lease(output) as lease, open_auditor() as auditor:
         try:
             report = _drive(_Driver(config, output, files, model, lease, auditor), listing, started)
         except PipelineError as error:

@@ -136,10 +136,10 @@ class Milestones:
         """
         assert self._validator is not None
         found = self._validator.measure(self._learner.weights())
-        wrong = {name: value for name, value in found.values.items() if not math.isfinite(value)}
-        for name, value in wrong.items():
-            what = f"the {name} of held-out samples after step {position.steps} is {value},"
-            raise self.end_diverged(position, what, step)
+        for name, value in found.values.items():
+            if not math.isfinite(value):
+                what = f"the {name} of held-out samples after step {position.steps} is {value},"
+                raise self.end_diverged(position, what, step)
         self.measured = {"step": position.steps, **found.values}
         self._compare(position, found.values)
         if self._is_first:

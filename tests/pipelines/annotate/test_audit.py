@@ -12,7 +12,7 @@ import pytest
 
 from pipelines import receipts
 from pipelines.annotate import run
-from pipelines.annotate.auditor import Auditor
+from pipelines.annotate.auditor import open_auditor
 from pipelines.annotate.run import annotate
 from pipelines.errors import PipelineError
 from pipelines.manifest import open_manifest, read_summary
@@ -131,7 +131,7 @@ def test_who_leaves_early_waits_for_no_more_receipts(tmp_path, monkeypatch):
 
     monkeypatch.setattr(receipts, "read_receipt", wait_and_read)
     monkeypatch.setattr(receipts, "_READERS", 2)
-    with Auditor() as auditor:
+    with open_auditor() as auditor:
         auditor.begin(open_manifest(output), range(40))
         wait_until(lambda: len(opened) == 2)
         # Those that are being opened are answered once the auditor is left.

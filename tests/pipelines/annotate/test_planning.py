@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 
-from pipelines.annotate.auditor import Auditor
+from pipelines.annotate.auditor import open_auditor
 from pipelines.annotate.planning import find_pending, list_images, write_first_generation
 from pipelines.manifest import open_manifest
 from pipelines.receipts import RowCounts
@@ -24,7 +24,7 @@ def test_one_image_in_one_slice_is_told_in_the_singular(tmp_path, caplog):
 
 
 def list_pending(output):
-    with Auditor() as auditor:
+    with open_auditor() as auditor:
         pending = find_pending(open_manifest(output), {}, frozenset(), auditor)
         return [place.number for place in pending.places], pending.audit.result().counts
 
