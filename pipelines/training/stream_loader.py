@@ -252,7 +252,7 @@ def _iter_apart(
         raise _DeathError(str(error)) from error
     except (EOFError, OSError) as error:
         # It died while it handed a part over, before torch saw that it had.
-        raise _DeathError(f"{type(error).__name__}: {error}") from error
+        raise _DeathError(f"while it handed a part over: {error!r}") from error
 
 
 def _warn_of_death(decoding: Decoding[Example], error: _DeathError, deaths: int) -> None:

@@ -107,7 +107,8 @@ def test_others_go_on_where_a_process_has_died(tmp_path, caplog, processes, numb
     assert len(list(death.folder.iterdir())) == 1
     told = [one.getMessage() for one in caplog.records if "a decoding process died" in one.msg]
     assert len(told) == 1
-    assert "exited unexpectedly" in told[0]
+    # The part made before may still be on its way, and then it is that which does not come.
+    assert "exited unexpectedly" in told[0] or "while it handed a part over: " in told[0]
     assert list_decoders() == []
 
 
