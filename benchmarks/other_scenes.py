@@ -15,7 +15,7 @@ from PIL import Image
 import overfeat
 from overfeat.predict_config import PredictConfig
 from overfeat.predictor import Predictor
-from pipelines.evaluate import Evaluation, FoundBox, KnownImage, measure
+from pipelines.average_precision import Evaluation, FoundBox, KnownImage, measure
 from pipelines.images import ImageLimits, decode_image
 from pipelines.shards.digit_scenes import CLASSES, SOURCES
 from pipelines.shards.photographs import load_handwriting, load_photograph

@@ -12,7 +12,8 @@ import sys
 from dataclasses import asdict
 
 from jobs.entrypoint import Result, make_main
-from pipelines.evaluate import EvaluateConfig, Evaluation, evaluate
+from pipelines.average_precision import Evaluation
+from pipelines.evaluate import EvaluateConfig, evaluate
 
 
 def run(config: EvaluateConfig) -> Result:

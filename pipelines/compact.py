@@ -20,6 +20,7 @@ from pipelines import receipts, storage
 from pipelines.copies import (
     COPIED_NOTE,
     CopyContents,
+    RunRows,
     copy_name,
     is_copy,
     read_copy,
@@ -33,10 +34,13 @@ from pipelines.progress import Progress
 from pipelines.storage import ObjectInfo, Seen
 from pipelines.tables import (
     IMAGES,
+    ROWS_NOTE,
     RUN_FILE,
     TABLE_OF_TASK,
     TABLES,
+    DamagedTableError,
     check_rows,
+    decode_notes,
     decode_table,
     slice_name,
 )
@@ -116,7 +120,7 @@ def compact(config: CompactConfig) -> CompactReport:
         notes = {"generation": str(manifest.summary.generation), COPIED_NOTE: wanted.digest}
         rows = {
             table: _copy_table(
-                table, _list_files(output, table, manifest), copy, notes, config.file_bytes
+                table, _list_files(output, table, wanted), copy, notes, config.file_bytes
             )
             for table in tables
         }
@@ -232,7 +236,7 @@ def _check_target(to: str) -> list[str]:
     """Refuse to mix a copy with anything else; find what a copy cut short left there.
 
     Raises:
-        InputError: If something else is there.
+        InputError: If something else is there, be it called like a file of a copy.
     """
     if storage.exists(storage.join_uri(to, RUN_FILE)):
         raise InputError(
@@ -242,30 +246,50 @@ def _check_target(to: str) -> list[str]:
     left: list[str] = []
     for table in TABLES:
         for name in sorted(storage.list_names(storage.join_uri(to, table))):
-            if not is_copy(name):
+            uri = storage.join_uri(to, table, name)
+            if not is_copy(uri):
                 raise InputError(f"--to {to}: {table}/{name} is there; choose another folder")
-            left.append(storage.join_uri(to, table, name))
+            left.append(uri)
     return left
 
 
-def _list_files(output: str, table: str, manifest: Manifest) -> list[ObjectInfo]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _SliceFile:
+    """A slice's file of one table."""
+
+    info: ObjectInfo
+    """As it is listed."""
+    rows: str
+    """Digest of its rows, by the slice's receipt; "" where that does not tell it."""
+    help: str
+    """What to do if it is another one."""
+
+
+def _list_files(output: str, table: str, wanted: RunRows) -> list[_SliceFile]:
     """The table's files in the order of the slices.
 
     Raises:
         StorageError: If one of them is missing.
     """
     folder = storage.join_uri(output, table)
-    there = {info.uri.rsplit("/", 1)[-1]: info for info in storage.iter_objects(folder)}
-    names = [slice_name(number) for number in range(manifest.summary.slices)]
-    missing = [name for name in names if name not in there]
-    if missing:
-        raise StorageError(f"{output}: {table}/{missing[0]} is missing; something deleted it")
-    return [there[name] for name in names]
+    # Not those of folders below: somebody's copies, perhaps, of the same names.
+    there = {storage.relative_to(info.uri, folder): info for info in storage.iter_objects(folder)}
+    files = []
+    for number, rows in enumerate(wanted.slices[table]):
+        name = slice_name(number)
+        help_ = (
+            f"delete {storage.join_uri(output, IMAGES, name)}, run the command again that "
+            "annotated it, which does the slice anew, then copy"
+        )
+        if name not in there:
+            raise StorageError(f"{output}: {table}/{name} is missing; {help_}")
+        files.append(_SliceFile(info=there[name], rows=rows, help=help_))
+    return files
 
 
 def _copy_table(
     table: str,
-    sources: Sequence[ObjectInfo],
+    sources: Sequence[_SliceFile],
     copy: _Copy,
     notes: Mapping[str, str],
     file_bytes: int,
@@ -281,7 +305,7 @@ def _copy_table(
 
 
 def _read_slices(
-    sources: Sequence[ObjectInfo], progress: Progress
+    sources: Sequence[_SliceFile], progress: Progress
 ) -> Iterator[tuple[pa.Table, int]]:
     """Read tables in their order, several at once, with the bytes that each came from.
 
@@ -289,23 +313,43 @@ def _read_slices(
         StorageError: If one cannot be read, or is not what was listed.
     """
     for batch in _cut_batches(sources):
-        for info, answer in zip(batch, storage.read_objects(batch), strict=True):
+        answers = storage.read_objects([source.info for source in batch])
+        for source, answer in zip(batch, answers, strict=True):
+            uri = source.info.uri
             if isinstance(answer, ImageError):
-                raise StorageError(f"{info.uri}: the table cannot be read: {answer}")
-            check_rows(info.uri, answer.data)
-            yield decode_table(info.uri, answer.data), len(answer.data)
+                raise StorageError(f"{uri}: the table cannot be read: {answer}")
+            _check_file(source, answer.data)
+            yield decode_table(uri, answer.data), len(answer.data)
             progress.advance(1)
 
 
-def _cut_batches(sources: Sequence[ObjectInfo]) -> Iterator[list[ObjectInfo]]:
-    batch: list[ObjectInfo] = []
+def _check_file(source: _SliceFile, data: bytes) -> None:
+    """Make sure that a file has the rows that its slice's receipt answers for.
+
+    Raises:
+        StorageError: If it is damaged, or another one.
+    """
+    uri = source.info.uri
+    try:
+        check_rows(uri, data)
+    except DamagedTableError as error:
+        raise StorageError(f"{error}; {source.help}") from error
+    if source.rows not in {"", decode_notes(uri, data)[ROWS_NOTE]}:
+        raise StorageError(
+            f"{uri}: its rows are not those that the slice's receipt names; if no other command is "
+            f"at work on the run, {source.help}"
+        )
+
+
+def _cut_batches(sources: Sequence[_SliceFile]) -> Iterator[list[_SliceFile]]:
+    batch: list[_SliceFile] = []
     size = 0
-    for info in sources:
-        if batch and (len(batch) == _READ_FILES or size + info.size > _READ_BYTES):
+    for source in sources:
+        if batch and (len(batch) == _READ_FILES or size + source.info.size > _READ_BYTES):
             yield batch
             batch, size = [], 0
-        batch.append(info)
-        size += info.size
+        batch.append(source)
+        size += source.info.size
     yield batch
 
 

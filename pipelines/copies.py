@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 from pipelines import storage
+from pipelines.errors import InputError
 from pipelines.manifest import Manifest
-from pipelines.receipts import RowCounts, read_receipt
-from pipelines.tables import BOXES, FEATURES, GUESSES, IMAGES, RUN_FILE, count_rows, read_notes
+from pipelines.receipts import Receipt, RowCounts, read_receipt
+from pipelines.tables import (
+    BOXES,
+    FEATURES,
+    GUESSES,
+    IMAGES,
+    RUN_FILE,
+    TABLES,
+    DamagedTableError,
+    count_rows,
+    read_notes,
+)
 
 COPIED_NOTE: Final = "copied"
 """Entry of the metadata of a copy's files: which rows they are a part of."""
@@ -20,6 +31,9 @@ _COPY_NAME: Final = re.compile(r"part-\d{5,}\.parquet")
 _READERS: Final = 16
 """Receipts opened at a time (assumed: hides an object store's latency)."""
 _DIGEST_BYTES: Final = 16
+_ANNOTATE_AGAIN: Final = (
+    "run the command again that annotated it, which does the slice anew, then copy"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +44,8 @@ class RunRows:
     """Of all receipts: another one if any row is."""
     counts: Mapping[str, int]
     """Rows by table; 0 of a table that the run has not."""
+    slices: Mapping[str, Sequence[str]]
+    """Digest of the rows of each slice, by table; "" where a receipt does not tell it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,16 +70,21 @@ def copy_name(place: int) -> str:
     return f"part-{place:05d}.parquet"
 
 
-def is_copy(name: str) -> bool:
-    """Say whether a table's file is one of a copy.
+def is_copy(uri: str) -> bool:
+    """Say whether a file in a table's folder is a copy's, be it of another run.
 
     Args:
-        name: Without its folder.
+        uri: Of the file.
 
     Returns:
-        Whether it is called so.
+        Whether it is called so, and says so itself.
     """
-    return _COPY_NAME.fullmatch(name) is not None
+    if _COPY_NAME.fullmatch(uri.rpartition("/")[2]) is None:
+        return False
+    try:
+        return COPIED_NOTE in read_notes(uri)
+    except DamagedTableError:
+        return False
 
 
 def sum_up_rows(manifest: Manifest) -> RunRows:
@@ -76,22 +97,40 @@ def sum_up_rows(manifest: Manifest) -> RunRows:
         Their number, and what tells them from others.
 
     Raises:
-        DamagedTableError: If a receipt is missing or damaged.
+        InputError: If a receipt is missing, damaged or not as the manifest lists its slice.
     """
     numbers = range(manifest.summary.slices)
     digest, total = hashlib.blake2b(digest_size=_DIGEST_BYTES), RowCounts()
+    slices: dict[str, list[str]] = {table: [] for table in TABLES}
     with ThreadPoolExecutor(_READERS) as readers:
-        for receipt in readers.map(lambda number: read_receipt(manifest.output, number), numbers):
+        for receipt in readers.map(lambda number: _read_receipt(manifest, number), numbers):
             tables = " ".join(f"{name} {rows}" for name, rows in sorted(receipt.tables.items()))
             digest.update(f"{receipt.name} {tables}\n".encode())
             total += receipt.counts
+            for table, of_slice in slices.items():
+                rows = receipt.rows if table == IMAGES else receipt.tables.get(table, "")
+                of_slice.append(rows)
     counts = {
         IMAGES: total.images,
         BOXES: total.boxes,
         GUESSES: total.guesses,
         FEATURES: total.features,
     }
-    return RunRows(digest=digest.hexdigest(), counts=counts)
+    return RunRows(digest=digest.hexdigest(), counts=counts, slices=slices)
+
+
+def _read_receipt(manifest: Manifest, number: int) -> Receipt:
+    place = manifest.place_of(number)
+    try:
+        receipt = read_receipt(manifest.output, number)
+    except DamagedTableError as error:
+        raise InputError(f"{error}; {_ANNOTATE_AGAIN}") from error
+    if receipt.is_due(place.generation, place.part, manifest.summary.generation):
+        raise InputError(
+            f"{manifest.output}: the receipt of slice {number} is not as the manifest lists it; "
+            + _ANNOTATE_AGAIN
+        )
+    return receipt
 
 
 def read_copy(to: str, run: bytes, rows: RunRows, tables: list[str]) -> CopyContents | None:

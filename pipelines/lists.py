@@ -115,15 +115,30 @@ def _text_entries(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
                 # A name may begin or end with a space: only the line's end is none of it.
                 entry = line.rstrip("\r\n")
                 if entry.strip():
-                    yield number, ObjectInfo(uri=storage.resolve_uri(entry))
+                    yield number, ObjectInfo(uri=_resolve(uri, number, entry))
     except FileNotFoundError:
         raise InputError(_say_missing(uri)) from None
 
 
 def _parquet_entries(uri: str) -> Iterator[tuple[int, ObjectInfo]]:
     for number, row in _iter_rows(uri, ("image", "size", "etag")):
-        name = storage.resolve_uri(_take_text(uri, number, row, "image"))
+        name = _resolve(uri, number, _take_text(uri, number, row, "image"))
         yield number, _describe(uri, number, name, row.get("size"), row.get("etag"))
+
+
+def _resolve(uri: str, number: int, entry: str) -> str:
+    """What an entry names; a relative path may begin with a space.
+
+    Raises:
+        InputError: If it is an indented URI or absolute path rather.
+    """
+    name = entry.lstrip()
+    if name != entry and (name.startswith("/") or "://" in name):
+        raise InputError(
+            f"list {uri}, entry {number}: {entry!r} begins with a space, expected a URI or a path "
+            "as it is; write it without, or a name that begins so with ./ before it"
+        )
+    return storage.resolve_uri(entry)
 
 
 def _describe(uri: str, number: int, name: str, size: int | None, etag: str | None) -> ObjectInfo:
@@ -172,6 +187,8 @@ def _iter_rows(uri: str, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[s
             )
         known = [name for name in columns if name in schema.names]
         for name in known:
+            if schema.names.count(name) > 1:
+                raise InputError(f"list {uri}: has several columns named {name}; leave one")
             _check_kind(uri, name, schema.field(name).type)
         batches = table.iter_batches(_BATCH_ROWS, columns=known)
         number = 0

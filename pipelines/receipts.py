@@ -12,13 +12,13 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
 from pipelines import storage
-from pipelines.manifest import Manifest
+from pipelines.manifest import Manifest, open_manifest
 from pipelines.tables import (
     IMAGES,
     ROWS_NOTE,
@@ -168,19 +168,21 @@ class Receipt:
         is_named = digest is None or notes.get(ROWS_NOTE) == digest
         return is_named or (ahead and notes.get(KEPT_NOTE) == self.name)
 
-    def is_due(self, generation: int, listed: str) -> bool:
+    def is_due(self, generation: int, listed: str, newest: int) -> bool:
         """Say whether the slice is to be done again, by its receipt alone.
 
         Args:
             generation: The newest complete one that lists the slice.
             listed: Part of the manifest that lists it.
+            newest: Generation of the manifest. What is later is of a driver that knows a newer one.
 
         Returns:
-            Whether the receipt is of an older generation, or of another listing for this one.
+            Whether the receipt is of another generation than that, or of another listing for it.
+            One between the two is of an update whose listing another driver's replaced.
         """
-        if self.generation != generation:
-            return self.generation < generation
-        return self.listed not in {"", listed}
+        if self.generation == generation:
+            return self.listed not in {"", listed}
+        return self.generation <= newest
 
 
 def read_receipt(output: str, number: int) -> Receipt:
@@ -233,8 +235,8 @@ def find_standing(output: str, number: int, generation: int, listed: str) -> Row
     Args:
         output: The run.
         number: The slice.
-        generation: Of the manifest.
-        listed: Part of the manifest that lists the slice.
+        generation: The newest complete one that lists the slice, as far as the caller knows.
+        listed: Part of the manifest that lists it there.
 
     Returns:
         Its rows; None if it is not.
@@ -243,10 +245,23 @@ def find_standing(output: str, number: int, generation: int, listed: str) -> Row
         receipt = read_receipt(output, number)
     except DamagedTableError:
         return None
-    if receipt.is_due(generation, listed):
+    is_later = receipt.generation > generation
+    newest = _find_newest(output, number, generation, listed) if is_later else generation
+    if receipt.is_due(generation, listed, newest):
         return None
-    is_of_both = receipt.generation == generation and list_foreign(output, number, receipt)
-    return None if is_of_both else receipt.counts
+    if receipt.generation == generation and list_foreign(output, number, receipt):
+        return None
+    return receipt.counts
+
+
+def _find_newest(output: str, number: int, generation: int, listed: str) -> int:
+    """The manifest's generation; of one that lists the slice elsewhere by now, no later one."""
+    manifest = open_manifest(output)
+    if manifest is None or number >= manifest.summary.slices:
+        return generation
+    place = manifest.place_of(number)
+    is_known = (place.generation, place.part) == (generation, listed)
+    return manifest.summary.generation if is_known else generation
 
 
 def list_receipts(output: str) -> set[int]:
@@ -302,63 +317,6 @@ def _warn_of_strays(manifest: Manifest, strays: Sequence[int]) -> None:
         ", ".join(map(slice_name, strays[:_MOST_NAMED]))
         + (f" and {len(strays) - _MOST_NAMED:,} more" if len(strays) > _MOST_NAMED else ""),
     )
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Audit:
-    """What the receipts of some slices say."""
-
-    counts: dict[int, RowCounts]
-    """Rows of each slice that is done as its manifest lists it."""
-    due: frozenset[int]
-    """The others: their receipts are damaged or gone, or of another listing or another slice."""
-
-
-def audit_receipts(
-    manifest: Manifest,
-    slices: Iterable[int],
-    has_left: Callable[[], bool] = lambda: False,
-) -> Audit:
-    """Open the receipts of slices, and no other table.
-
-    Args:
-        manifest: Of the run.
-        slices: Numbers.
-        has_left: Asked before each: nobody waits for the answer any more, and it may be anything.
-
-    Returns:
-        What they say. A warning names each that is damaged.
-    """
-    numbers = list(slices)
-
-    def read(number: int) -> RowCounts | None:
-        if has_left():
-            return None
-        place = manifest.place_of(number)
-        try:
-            receipt = read_receipt(manifest.output, number)
-        except DamagedTableError as error:
-            logger.warning("%s; the slice counts as not done", error)
-            return None
-        return None if receipt.is_due(place.generation, place.part) else receipt.counts
-
-    with ThreadPoolExecutor(_READERS) as readers:
-        found = dict(zip(numbers, readers.map(read, numbers), strict=True))
-    counts = {number: of_slice for number, of_slice in found.items() if of_slice is not None}
-    return Audit(counts=counts, due=frozenset(found.keys() - counts.keys()))
-
-
-def count_done(manifest: Manifest) -> dict[int, RowCounts]:
-    """Count the rows of slices that are done as far as their receipts tell; no table is opened.
-
-    Args:
-        manifest: Of the run.
-
-    Returns:
-        The counts of each; a slice whose receipt is damaged, or gone meanwhile, is left out.
-    """
-    there = list_receipts(manifest.output) & set(range(manifest.summary.slices))
-    return audit_receipts(manifest, sorted(there)).counts
 
 
 def list_failed(

@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from pipelines import receipts, storage
+from pipelines import storage
+from pipelines.audit import count_done
 from pipelines.errors import InputError
 from pipelines.manifest import open_manifest
 from pipelines.receipts import RowCounts
@@ -70,7 +71,7 @@ def read_status(config: StatusConfig) -> Status:
     manifest = open_manifest(output)
     if manifest is None:
         raise InputError(f"{config.output}: no run there, or its manifest is still being written")
-    done = receipts.count_done(manifest)
+    done = count_done(manifest)
     written = {number: at for number, at in _list_receipts(output).items() if number in done}
     counts = sum(done.values(), RowCounts())
     rate = _measure_rate(written, counts.images, time.time())

@@ -272,10 +272,10 @@ def run_command(*args):
     return CommandRun(code, out.getvalue(), err.getvalue())
 
 
-def write_scenes(folder, count, *, split="train", classes=("red", "green"), objects=1):
+def write_scenes(folder, count, *, split="train", classes=("red", "green"), objects=1, named=False):
     """Pack dark pictures with one bright rectangle each, red or green, into a shard.
 
-    With no objects nobody has written down what they show.
+    With no objects nobody has written down what they show, but for its class if that is named.
     """
     samples = []
     for number in range(count):
@@ -290,6 +290,7 @@ def write_scenes(folder, count, *, split="train", classes=("red", "green"), obje
             width=320,
             height=240,
             original_name=f"made {number}",
+            label=label if named else None,
             objects=(ObjectMetadata(label=label, box_xyxy=box),) * objects,
         )
         image = encode_picture(pixels, quality=95)

@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pipelines.audit import Audit, audit_receipts
 from pipelines.manifest import Manifest
-from pipelines.receipts import Audit, audit_receipts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Final
 from pipelines import receipts, storage
 from pipelines.annotate.auditor import Auditor
 from pipelines.annotate.config import AnnotateConfig
+from pipelines.audit import Audit
 from pipelines.errors import ImageReason, InputError, PipelineError
 from pipelines.lists import is_list
 from pipelines.manifest import (
@@ -25,7 +26,7 @@ from pipelines.manifest import (
     open_manifest,
     write_generation,
 )
-from pipelines.receipts import Audit, RowCounts
+from pipelines.receipts import RowCounts
 from pipelines.selection import SelectionCounts, select_images
 from pipelines.storage import ObjectInfo
 from pipelines.update import Changes, Comparison, write_update

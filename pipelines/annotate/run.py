@@ -13,6 +13,7 @@ from typing import Any
 
 from overfeat.predict_config import Task
 from pipelines import storage
+from pipelines.annotate import invocations
 from pipelines.annotate.auditor import Auditor, open_auditor
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.engine import Engine, Machines
@@ -113,9 +114,9 @@ def annotate(config: AnnotateConfig) -> AnnotateReport:
         except PipelineError as error:
             # Of what was refused before it began there is nothing to tell.
             if not isinstance(error, InputError):
-                _note_failure(output, started, error)
+                invocations.note_failure(output, started, error)
             raise
-        _write_report(output, started, asdict(report))
+        invocations.write_report(output, started, asdict(report))
     return report
 
 
@@ -235,7 +236,8 @@ def _finish(
     A slice whose receipt turns out to be damaged, or of another listing, is done again.
 
     Raises:
-        PipelineError: If the engine left some out, or the manifest was replaced meanwhile.
+        PipelineError: If the engine left some out, the manifest was replaced meanwhile, or it lists
+            another number of images than there are rows.
     """
     due: Set[int] = frozenset()
     while True:
@@ -256,6 +258,12 @@ def _finish(
         raise PipelineError(
             f"{run.output}: its manifest was replaced by another driver's while slices were done; "
             "run the same command again, which does those that are listed otherwise there"
+        )
+    if (images := tally.sum().images) != manifest.summary.images:
+        raise PipelineError(
+            f"{run.output}: its receipts count {images:,} images, its manifest lists "
+            f"{manifest.summary.images:,}; something changed the run from outside: annotate into "
+            "another --output"
         )
 
 
@@ -383,17 +391,3 @@ def _report(
         stage_seconds={stage: round(spent, 3) for stage, spent in tally.seconds.items()},
         failed_too_many=total.failed > driver.config.max_failed_ratio * total.images,
     )
-
-
-def _note_failure(output: str, started: datetime, error: PipelineError) -> None:
-    """Leave a report of an invocation that failed, if there is a run and the store takes one."""
-    with suppress(PipelineError):
-        if storage.exists(storage.join_uri(output, RUN_FILE)):
-            _write_report(output, started, {"output": output, "error": str(error)})
-
-
-def _write_report(output: str, started: datetime, values: dict[str, Any]) -> None:
-    name = f"{started.strftime('%Y%m%dT%H%M%S.%f')}Z.json"
-    uri = storage.join_uri(output, "runs", name)
-    data = json.dumps(values, indent=2).encode()
-    storage.write_bytes(uri, data, scratch=storage.join_uri(output, ".tmp"))

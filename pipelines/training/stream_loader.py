@@ -251,6 +251,9 @@ def _iter_apart(
             raise
         raise _DeathError(str(error)) from error
     except (EOFError, OSError) as error:
+        # Torch tells so of what a process raised itself.
+        if str(error).startswith("Caught "):
+            raise
         # It died while it handed a part over, before torch saw that it had.
         raise _DeathError(f"while it handed a part over: {error!r}") from error
 

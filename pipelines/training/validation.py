@@ -26,8 +26,8 @@ from overfeat.metrics import misses_class, misses_object
 from overfeat.predict_config import PredictConfig, Task
 from overfeat.predictions import Prediction
 from overfeat.predictor import Predictor
+from pipelines.average_precision import FoundBox, KnownImage, measure
 from pipelines.errors import ImageError, PipelineError
-from pipelines.evaluate import FoundBox, KnownImage, measure
 from pipelines.images import ImageLimits
 from pipelines.shards.samples import SampleMetadata
 from pipelines.training.context import TwoScales
@@ -253,7 +253,8 @@ class Validator:
                 np.mean([x for share in shares for x in share.errors.get(name, [])])
             )
         known = [one for share in shares for one in share.known]
-        if known:
+        # Where nobody has drawn a box there is nothing to measure boxes against.
+        if any(not one.is_unboxed for one in known):
             boxes = [of for share in shares for of in share.found]
             found = [replace(box, image=place) for place, of in enumerate(boxes) for box in of]
             evaluation = measure(known, found, self._job.checkpoint.classes)

@@ -32,7 +32,7 @@ DOORS = {
     ),
     "tensorboardX": ("pipelines.training.events",),
     "simplejpeg": ("pipelines.images",),
-    "pycocotools": ("pipelines.evaluate", "pipelines.shards"),
+    "pycocotools": ("pipelines.average_precision", "pipelines.shards"),
 }
 """Package -> modules that may import it: each itself and what is below it."""
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines import storage
@@ -99,5 +102,22 @@ def test_a_copy_with_a_damaged_file_is_not_called_done(run, copy):
         ("part-00000.parquet.crc", False),
     ],
 )
-def test_files_of_a_copy_are_known_by_their_names(name, expected):
-    assert is_copy(name) is expected
+def test_files_of_a_copy_are_known_by_their_names(copy, name, expected):
+    uri = str(Path(copy, "images", name))
+    with suppress(shutil.SameFileError):
+        shutil.copy(Path(copy, "images", "part-00000.parquet"), uri)
+    assert is_copy(uri) is expected
+
+
+@pytest.mark.parametrize("content", ["text", "table"])
+def test_a_file_that_is_only_called_like_a_copys_is_refused_and_left_alone(run, tmp_path, content):
+    other = tmp_path / "copy" / "images" / "part-00000.parquet"
+    other.parent.mkdir(parents=True)
+    if content == "table":
+        pq.write_table(pa.table({"year": [2013]}), other)
+    else:
+        other.write_text("somebody's")
+    before = other.read_bytes()
+    with pytest.raises(InputError, match=r"images/part-00000\.parquet is there; choose another"):
+        compact(CompactConfig(output=run, to=str(tmp_path / "copy")))
+    assert other.read_bytes() == before

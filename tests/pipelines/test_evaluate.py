@@ -11,15 +11,9 @@ import pytest
 
 from overfeat.checkpoint import read_config
 from overfeat.predict_config import PredictConfig
+from pipelines.average_precision import FoundBox, KnownImage, measure
 from pipelines.errors import InputError
-from pipelines.evaluate import (
-    EvaluateConfig,
-    FoundBox,
-    KnownImage,
-    evaluate,
-    measure,
-    read_truth,
-)
+from pipelines.evaluate import EvaluateConfig, evaluate, read_truth
 from pipelines.images import ImageLimits, decode_image
 from pipelines.shards.index import INDEX_VERSION
 from pipelines.shards.samples import ObjectMetadata, Sample, SampleMetadata
@@ -76,6 +70,14 @@ def test_nothing_found_has_a_precision_of_zero():
     samples = make_truth([(0, BOX)])
     found = measure(samples, [], ["ant", "bee"])
     assert (found.map_50, found.map_50_95, found.recall_50, found.boxes) == (0.0, 0.0, 0.0, 0)
+
+
+@pytest.mark.parametrize("is_unboxed", [False, True])
+def test_where_there_is_nothing_to_find_the_precision_is_zero(is_unboxed):
+    samples = [replace(sample, is_unboxed=is_unboxed) for sample in make_truth([], [])]
+    found = measure(samples, [find(0, 0, BOX)], ["ant", "bee"])
+    assert (found.map_50, found.recall_50, found.per_class_50) == (0.0, 0.0, {})
+    assert (found.images, found.objects, found.boxes) == ((0, 0, 0) if is_unboxed else (2, 0, 1))
 
 
 def test_one_object_of_two_is_found_at_half_the_recalls():
@@ -254,6 +256,18 @@ def refusal(config):
         evaluate(config)
     assert "\n" not in str(error.value)
     return str(error.value)
+
+
+def test_a_split_on_which_no_boxes_are_drawn_is_refused(tmp_path):
+    metadata = SampleMetadata(width=128, height=96, original_name="a", label=1)
+    sample = Sample(
+        key="a", image=encode_picture(make_picture(0)), extension="jpg", metadata=metadata
+    )
+    shards = pack_shards(str(tmp_path), split="test", samples=[sample], samples_per_shard=10)
+    index = {"version": INDEX_VERSION, "classes": list(CLASSES), "recipes": {}, "shards": shards}
+    (tmp_path / "index.json").write_text(json.dumps(index))
+    words = "on none of the 1 samples of split test are boxes drawn"
+    assert words in refusal(EvaluateConfig(shards=str(tmp_path)))
 
 
 def test_a_missing_run_is_refused(scenes, tmp_path):

@@ -96,6 +96,23 @@ def test_spaces_around_a_name_are_a_part_of_it(store_root):
     assert [answer.data for answer in answers] == [b"x"] * 5
 
 
+@pytest.mark.parametrize("name", ["  s3://b/a.jpg", "\t/data/a.jpg", " https://h/a.jpg"])
+def test_an_indented_uri_or_absolute_path_is_refused_with_its_place(tmp_path, name):
+    text, table = str(tmp_path / "list.txt"), str(tmp_path / "list.parquet")
+    storage.write_bytes(text, f"s3://b/0.jpg\n{name}\n".encode())
+    pq.write_table(pa.table({"image": ["s3://b/0.jpg", name]}), table)
+    for uri in (text, table):
+        with pytest.raises(InputError, match=r"entry 2: .* begins with a space, expected a URI"):
+            list(iter_list(uri))
+
+
+def test_a_parquet_list_with_a_column_twice_is_refused(tmp_path):
+    uri, names = str(tmp_path / "list.parquet"), pa.array(["s3://b/0.jpg"])
+    pq.write_table(pa.Table.from_arrays([names, names], ["image", "image"]), uri)
+    with pytest.raises(InputError, match="several columns named image"):
+        list(iter_list(uri))
+
+
 def test_twins_in_a_list_are_found_in_little_memory(tmp_path):
     """A digest an entry, and a day of a driver's memory for a hundred million."""
     entries, count = (f"s3://b/{number * 7919 % 400_009:07d}.jpg" for number in range(400_000)), 0

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 
 import pyarrow as pa
-import pytest
 
-from pipelines import receipts, storage
+from pipelines import storage
 from pipelines.manifest import note_contested, open_manifest
 from pipelines.receipts import (
-    Audit,
     RowCounts,
-    audit_receipts,
     find_committed,
     list_failed,
     list_receipts,
 )
-from pipelines.tables import IMAGES_SCHEMA, Provenance, decode_notes, encode_table, slice_name
+from pipelines.tables import Provenance, decode_notes, encode_table, slice_name
 from tests.builders import count_rows, put_receipt
 from tests.pipelines.manifest.written import (
     CountedReads,
@@ -27,26 +23,7 @@ from tests.pipelines.manifest.written import (
     write_first,
     write_later,
 )
-
-EXAMPLE = {
-    "slice": 0, "etag": "", "size": 0, "status": "ok", "n_boxes": 0, "truncated_boxes": False,
-    "labels": [], "scores": [], "fingerprint": "f",
-}  # fmt: skip
-
-
-def commit(root, number, *, generation, images="", failed="", **notes):
-    """Write a receipt of some generation, with the rows of some images."""
-    rows = [EXAMPLE | {"image": image} for image in images]
-    rows += [EXAMPLE | {"image": x, "status": "error", "error_type": "corrupt"} for x in failed]
-    counts = RowCounts(images=len(rows), errors=Counter(corrupt=len(failed)))
-    data = encode_table(
-        pa.Table.from_pylist(rows, IMAGES_SCHEMA),
-        IMAGES_SCHEMA,
-        Provenance(fingerprint="f", generation=generation),
-        counts=counts.encode(),
-        **notes,
-    )
-    storage.write_bytes(storage.join_uri(root, "images", slice_name(number)), data)
+from tests.pipelines.written_receipts import commit
 
 
 def committed(root):
@@ -178,55 +155,6 @@ def test_a_touched_slice_whose_table_is_not_the_receipts_is_not_committed(store_
     assert committed(store_root) == {0, 2}
     put_table(store_root, 1, generation=0, images="new")
     assert committed(store_root) == {0, 1, 2}, "the rows are the same"
-
-
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(100) + b"PAR1"])
-def test_a_damaged_receipt_is_named_and_its_slice_is_due(tmp_path, caplog, content):
-    root = str(tmp_path)
-    write_first(root, make_slices("a"))
-    write_later(root, 1, enumerate(make_slices("a")))
-    storage.write_bytes(storage.join_uri(root, "images", slice_name(0)), content)
-    assert committed(root) == set(), "it is made anew"
-    assert audit_receipts(open_manifest(root), [0]) == Audit(counts={}, due=frozenset({0}))
-    assert re.search(r"images/slice-000000\.parquet: not a table.*counts as not done", caplog.text)
-
-
-def test_receipts_of_another_listing_or_slice_or_gone_are_due(store_root):
-    write_first(store_root, make_slices("a", "b", "c", "d"))
-    manifest = open_manifest(store_root)
-    (part,) = manifest.first_parts
-    commit(store_root, 0, generation=0, images="a", listed=part, slice="0")
-    commit(store_root, 1, generation=0, images="b", listed="part-00000-of-another-driver.parquet")
-    commit(store_root, 2, generation=0, images="a", listed=part, slice="0")
-    audit = audit_receipts(manifest, range(4))
-    assert audit.counts.keys() == {0}
-    assert audit.due == {1, 2, 3}
-
-
-def test_who_has_left_waits_for_no_receipt(tmp_path, monkeypatch):
-    root = str(tmp_path)
-    write_first(root, make_slices(*"abcdefgh"))
-    for number in range(8):
-        put_receipt(root, number, RowCounts())
-    counted = CountedReads(monkeypatch)
-    monkeypatch.setattr(receipts, "_READERS", 1)
-    audit_receipts(open_manifest(root), range(8), lambda: len(counted.opened) > 2)
-    assert len(counted.opened) == 3
-
-
-def test_rows_are_counted_slice_by_slice(store_root):
-    counts = {
-        0: RowCounts(images=4, boxes=9, errors=Counter(corrupt=1)),
-        1: RowCounts(images=4, guesses=20, features=7),
-        2: RowCounts(images=2, boxes=1, errors=Counter(corrupt=1, changed=1)),
-    }
-    for number, of_slice in counts.items():
-        put_receipt(store_root, number, of_slice)
-    write_first(store_root, make_slices("a", "b", "c"))
-    manifest = open_manifest(store_root)
-    assert audit_receipts(manifest, [0, 1, 2]) == Audit(counts=counts, due=frozenset())
-    assert audit_receipts(manifest, {1}).counts == {1: counts[1]}
-    assert audit_receipts(manifest, []) == Audit(counts={}, due=frozenset())
 
 
 def test_counts_add_up():

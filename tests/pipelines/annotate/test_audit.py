@@ -10,14 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import receipts
+from pipelines import audit, receipts
 from pipelines.annotate import run
 from pipelines.annotate.auditor import open_auditor
 from pipelines.annotate.run import annotate
-from pipelines.errors import PipelineError
+from pipelines.compact import CompactConfig, compact
+from pipelines.errors import InputError, PipelineError
 from pipelines.manifest import open_manifest, read_summary
 from pipelines.receipts import RowCounts
-from pipelines.tables import BOXES, IMAGES, slice_name
+from pipelines.tables import (
+    BOXES,
+    IMAGES,
+    IMAGES_SCHEMA,
+    Provenance,
+    encode_table,
+    read_table,
+    slice_name,
+)
 from tests.builders import assert_same_rows, make_config, put_receipt, read_rows, write_pictures
 from tests.pipelines.drivers import wait_until
 from tests.pipelines.manifest.written import make_slices, write_first
@@ -68,13 +77,14 @@ def test_a_receipt_that_is_damaged_or_another_slices_is_made_anew(
     assert annotate(config).slices_done == 0
 
 
-def put_listing_late(config, others):
-    """What a driver does that was paused before its last put of a first generation.
+def put_listing_late(config, others, generation=0):
+    """What a driver does that was paused before its last put of a generation.
 
     In a store without conditional puts nothing hinders it.
     """
-    for path in Path(others, "manifest", "generation-000000").iterdir():
-        shutil.copy(path, Path(config.output, "manifest", "generation-000000", path.name))
+    folder = Path("manifest", f"generation-{generation:06d}")
+    for path in Path(others, folder).iterdir():
+        shutil.copy(path, Path(config.output, folder, path.name))
 
 
 @pytest.fixture
@@ -90,13 +100,44 @@ def earlier(config, checkpoint, tmp_path):
 
 def test_slices_of_a_listing_that_another_one_replaced_are_done_again(config, earlier):
     put_listing_late(config, earlier)
+    copy = CompactConfig(output=config.output, to=f"{config.output}-copy")
+    with pytest.raises(InputError, match="the receipt of slice 0 is not as the manifest lists it"):
+        compact(copy)
     report = annotate(config)
     assert (report.images, report.slices_done) == (5, 3)
+    assert compact(copy).rows["images"] == 5
     assert_same_rows(config.output, earlier)
     updated = annotate(replace(config, update=True))
     assert (updated.changes.added, updated.images) == (1, 6)
     images = read_rows(config.output, IMAGES)["image"].to_pylist()
     assert len(set(images)) == len(images) == 6
+
+
+def test_an_update_whose_listing_another_one_replaced_loses_no_image(config, undisturbed, tmp_path):
+    first, new = sorted(Path(config.images).iterdir())[0], Path(config.images, "photo-006.jpg")
+    shutil.copy(first, new)
+    other = annotate(replace(config, output=undisturbed, update=True))
+    first.rename(tmp_path / "aside")
+    annotate(replace(config, update=True))
+    (tmp_path / "aside").rename(first)
+    put_listing_late(config, undisturbed, generation=1)
+    report = annotate(config)
+    assert (report.images, report.slices_done) == (other.images, 1) == (7, 1)
+    assert_same_rows(config.output, undisturbed)
+    assert annotate(replace(config, update=True)).images_read == 0
+
+
+def test_a_run_that_counts_other_images_than_its_manifest_is_not_called_finished(config):
+    uri = str(receipt_of(config, 1))
+    notes = receipts.read_notes(uri)
+    rows = read_table(uri).slice(0, 1)
+    counts = json.dumps(json.loads(notes["counts"]) | {"images": 1})
+    kept = {name: notes[name] for name in ("tables", "listed", "slice")}
+    provenance = Provenance(fingerprint=notes["fingerprint"], generation=0)
+    data = encode_table(rows, IMAGES_SCHEMA, provenance, counts=counts, **kept)
+    receipt_of(config, 1).write_bytes(data)
+    with pytest.raises(PipelineError, match="count 5 images, its manifest lists 6"):
+        annotate(config)
 
 
 def test_a_listing_that_is_replaced_while_slices_are_done_ends_the_command(
@@ -129,8 +170,8 @@ def test_who_leaves_early_waits_for_no_more_receipts(tmp_path, monkeypatch):
         goes_on.wait(30)
         return read(*args)
 
-    monkeypatch.setattr(receipts, "read_receipt", wait_and_read)
-    monkeypatch.setattr(receipts, "_READERS", 2)
+    monkeypatch.setattr(audit, "read_receipt", wait_and_read)
+    monkeypatch.setattr(audit, "_READERS", 2)
     with open_auditor() as auditor:
         auditor.begin(open_manifest(output), range(40))
         wait_until(lambda: len(opened) == 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +18,18 @@ class Seen:
     number: int
     pixels: np.ndarray
     draw: float
+    note: str = ""
 
 
 def see(image, metadata, rng, epoch):
     """Make the example of a tiny image."""
     assert metadata.original_name == f"number {image[0, 0, 0]}"
     return Seen(number=int(image[0, 0, 0]), pixels=image, draw=rng.random())
+
+
+def see_long(image, metadata, rng, epoch):
+    """Make the example of a tiny image, with more to say than a pipe holds."""
+    return replace(see(image, metadata, rng, epoch), note="x" * 100_000)
 
 
 def stamp(image, metadata, rng, epoch):

@@ -22,7 +22,7 @@ from pipelines.training import stream_loader
 from pipelines.training.order import OrderConfig
 from pipelines.training.stream_loader import Loader
 from pipelines.training.transport import pack_arrays
-from tests.pipelines.training.seen import Death, see, stamp
+from tests.pipelines.training.seen import Death, see, see_long, stamp
 from tests.pipelines.training.tiny_shards import write_shards
 
 SIZES = (1, 17, 2, 1, 9)
@@ -129,11 +129,35 @@ def test_others_go_on_whatever_torch_says_of_the_death(tmp_path, caplog, monkeyp
     assert sum("a decoding process died" in one.msg for one in caplog.records) == 1
 
 
-def test_another_error_is_no_death(tmp_path, monkeypatch):
-    breaks = [RuntimeError("out of memory")]
-    monkeypatch.setattr(stream_loader, "DataLoader", partial(BreakingLoader, breaks=breaks))
-    with pytest.raises(RuntimeError, match="out of memory"):
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("out of memory"),
+        OSError("Caught OSError in DataLoader worker process 0.\nOriginal Traceback ..."),
+    ],
+)
+def test_another_error_is_no_death(tmp_path, monkeypatch, error):
+    monkeypatch.setattr(stream_loader, "DataLoader", partial(BreakingLoader, breaks=[error]))
+    with pytest.raises(type(error), match=r"out of memory|Caught OSError"):
         list(make_loader(write_shards(tmp_path, SIZES), 1).iter_epoch(0))
+
+
+def test_a_process_that_is_killed_before_a_full_pipe_is_replaced_too(tmp_path):
+    """What it has made does not fit into the pipe, so that it waits there with a part in hand."""
+    shards = write_shards(tmp_path / "shards", SIZES)
+    whole = [tell(step) for step in make_loader(shards, 0, see_long).iter_epoch(0)]
+
+    def read():
+        steps = make_loader(shards, 1, see_long).iter_epoch(0)
+        read = [tell(next(steps))]
+        time.sleep(2)
+        for child in list_decoders():
+            child.kill()
+        return read + [tell(step) for step in steps]
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(read).result() == whole
+    assert list_decoders() == []
 
 
 class BreakingLoader:

@@ -116,6 +116,19 @@ def test_a_detector_is_measured_as_evaluate_does_and_shown(scenes, held_out, tmp
     assert errors == [1 / 2, 4 / 6]
 
 
+@pytest.mark.parametrize("task", ["detect", "joint"])
+def test_held_out_samples_on_which_nobody_drew_boxes_measure_no_detection(scenes, tmp_path, task):
+    tensors = make_weights(tmp_path, background=True)
+    if task == "detect":
+        tensors = {name: of for name, of in tensors.items() if "regressor" not in name}
+    (tmp_path / "named").mkdir()
+    named = write_scenes(tmp_path / "named", 2, split="validation", objects=0, named=True)
+    config = make_config(scenes, named, tmp_path / "out", task=task)
+    found = measure(config, tensors)
+    assert "map_50" not in found.values
+    assert set(found.values) == {"loss"} | ({"top1_error"} if task == "joint" else set())
+
+
 def test_samples_are_decoded_while_the_network_looks_at_others(
     scenes, held_out, tmp_path, monkeypatch
 ):
