@@ -187,7 +187,10 @@ def pause_and_relieve(config, log, flags, *, count, before, after):
         paused.send_signal(signal.SIGCONT)
         code = paused.wait(60)
         assert code == 1, f"exit code {code}: {log.read_text()[-2000:]}"
-        assert "this driver commits no more" in log.read_text().splitlines()[-1]
+        said = log.read_text()
+        # Ray may have the last word: it was out of touch with this driver, too.
+        assert "this driver commits no more" in said, said[-3000:]
+        assert "Traceback" not in said, said[-3000:]
         assert list_objects(config.output) == ended
 
 
