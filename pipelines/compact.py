@@ -200,11 +200,12 @@ def _open_finished(output: str) -> Manifest:
     manifest = open_manifest(output)
     if manifest is None:
         raise InputError(f"--output {output}: no run there, or its manifest is still being written")
-    pending = manifest.summary.slices - len(receipts.find_committed(manifest))
+    pending = sorted(set(range(manifest.summary.slices)) - receipts.find_committed(manifest))
     if pending:
         raise InputError(
-            f"--output {output}: {pending:,} of {manifest.summary.slices:,} slices are not "
-            "committed; finish the run first, by the command that began it"
+            f"--output {output}: {len(pending):,} of {manifest.summary.slices:,} slices are not "
+            f"committed, or have tables of another attempt, first of them slice {pending[0]}; "
+            "finish the run first, by the command that began it"
         )
     return manifest
 
