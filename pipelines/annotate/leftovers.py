@@ -44,21 +44,23 @@ def refuse_unlisted_rows(output: str) -> None:
     if list_generations(output):
         return
     for table in reversed(TABLES):
-        names = storage.list_names(storage.join_uri(output, table))
+        folder = storage.join_uri(output, table)
+        names = storage.list_names(folder)
         tables = sorted(name for name in names if name.endswith(_TABLE_SUFFIX))
         # Another driver may write a manifest and rows meanwhile: always the manifest first.
         if tables and not list_generations(output):
-            raise InputError(f"{output}: {table}/{tables[0]} is {_explain(tables[0])}")
+            what = _explain(storage.join_uri(folder, tables[0]))
+            raise InputError(f"{output}: {table}/{tables[0]} is {what}")
 
 
-def _explain(name: str) -> str:
+def _explain(uri: str) -> str:
     """What a table without a manifest is, and what to do."""
-    if slice_number(name) is not None:
+    if slice_number(uri.rpartition("/")[2]) is not None:
         return (
             "there, but the manifest that tells which images it is of is gone; put manifest/ back, "
             "or choose another --output"
         )
-    if is_copy(name):
+    if is_copy(uri):
         return (
             "of a copy that overfeat compact has made; go on with the run itself and copy it "
             "again, or choose another --output"
