@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from pipelines import receipts, storage
 from pipelines.copies import (
+    ANNOTATE_AGAIN,
     COPIED_NOTE,
     CopyContents,
     RunRows,
@@ -262,8 +263,6 @@ class _SliceFile:
     """As it is listed."""
     rows: str
     """Digest of its rows, by the slice's receipt; "" where that does not tell it."""
-    help: str
-    """What to do if it is another one."""
 
 
 def _list_files(output: str, table: str, wanted: RunRows) -> list[_SliceFile]:
@@ -278,14 +277,17 @@ def _list_files(output: str, table: str, wanted: RunRows) -> list[_SliceFile]:
     files = []
     for number, rows in enumerate(wanted.slices[table]):
         name = slice_name(number)
-        help_ = (
-            f"delete {storage.join_uri(output, IMAGES, name)}, run the command again that "
-            "annotated it, which does the slice anew, then copy"
-        )
         if name not in there:
-            raise StorageError(f"{output}: {table}/{name} is missing; {help_}")
-        files.append(_SliceFile(info=there[name], rows=rows, help=help_))
+            advice = _advise(storage.join_uri(folder, name))
+            raise StorageError(f"{output}: {table}/{name} is missing; {advice}")
+        files.append(_SliceFile(info=there[name], rows=rows))
     return files
+
+
+def _advise(uri: str) -> str:
+    """What to do about a table's file that its slice's receipt does not answer for."""
+    output, _, name = uri.rsplit("/", 2)
+    return f"delete {storage.join_uri(output, IMAGES, name)}, {ANNOTATE_AGAIN}"
 
 
 def _copy_table(
@@ -334,11 +336,11 @@ def _check_file(source: _SliceFile, data: bytes) -> None:
     try:
         check_rows(uri, data)
     except DamagedTableError as error:
-        raise StorageError(f"{error}; {source.help}") from error
+        raise StorageError(f"{error}; {_advise(uri)}") from error
     if source.rows not in {"", decode_notes(uri, data)[ROWS_NOTE]}:
         raise StorageError(
             f"{uri}: its rows are not those that the slice's receipt names; if no other command is "
-            f"at work on the run, {source.help}"
+            f"at work on the run, {_advise(uri)}"
         )
 
 

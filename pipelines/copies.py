@@ -31,9 +31,10 @@ _COPY_NAME: Final = re.compile(r"part-\d{5,}\.parquet")
 _READERS: Final = 16
 """Receipts opened at a time (assumed: hides an object store's latency)."""
 _DIGEST_BYTES: Final = 16
-_ANNOTATE_AGAIN: Final = (
+ANNOTATE_AGAIN: Final = (
     "run the command again that annotated it, which does the slice anew, then copy"
 )
+"""What to do about a slice that is not as its run should have it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,11 +125,11 @@ def _read_receipt(manifest: Manifest, number: int) -> Receipt:
     try:
         receipt = read_receipt(manifest.output, number)
     except DamagedTableError as error:
-        raise InputError(f"{error}; {_ANNOTATE_AGAIN}") from error
+        raise InputError(f"{error}; {ANNOTATE_AGAIN}") from error
     if receipt.is_due(place.generation, place.part, manifest.summary.generation):
         raise InputError(
             f"{manifest.output}: the receipt of slice {number} is not as the manifest lists it; "
-            + _ANNOTATE_AGAIN
+            + ANNOTATE_AGAIN
         )
     return receipt
 

@@ -69,7 +69,8 @@ def _find_doubt(output: str, place: SlicePlace, receipt: Receipt) -> str | None:
             f"its receipt is of generation {receipt.generation}, expected {place.previous} or "
             f"{place.generation}"
         )
-    if receipt.generation == place.generation and receipt.listed not in {"", place.part}:
+    generation = place.generation
+    if receipt.generation == generation and receipt.is_due(generation, place.part, generation):
         return "its receipt is of another listing of the same generation"
     for name in (tables.IMAGES, *receipt.tables):
         uri = storage.join_uri(output, name, tables.slice_name(place.number))

@@ -27,7 +27,7 @@ from pipelines.tables import (
     read_table,
     slice_name,
 )
-from tests.builders import assert_same_rows, make_config, put_receipt, read_rows, write_pictures
+from tests.builders import assert_same_rows, put_receipt, read_rows
 from tests.pipelines.drivers import wait_until
 from tests.pipelines.manifest.written import make_slices, write_first
 
@@ -35,126 +35,119 @@ pytestmark = pytest.mark.usefixtures("plain_engine", "fake_model")
 
 
 @pytest.fixture
-def config(tmp_path, checkpoint):
-    """A finished run over six pictures in three slices."""
-    write_pictures(str(tmp_path / "in"), 6)
-    config = make_config(str(tmp_path), checkpoint, slice_size=2)
-    annotate(config)
-    return config
-
-
-@pytest.fixture
-def undisturbed(config, tmp_path):
+def undisturbed(finished, tmp_path):
     """A copy of it."""
-    shutil.copytree(config.output, tmp_path / "undisturbed")
+    shutil.copytree(finished.output, tmp_path / "undisturbed")
     return str(tmp_path / "undisturbed")
 
 
-def receipt_of(config, number):
-    return Path(config.output, IMAGES, slice_name(number))
+def receipt_of(finished, number):
+    return Path(finished.output, IMAGES, slice_name(number))
 
 
-def test_a_finished_run_is_not_done_again(config):
-    report = annotate(config)
+def test_a_finished_run_is_not_done_again(finished):
+    report = annotate(finished)
     assert (report.slices_done, report.images_read, report.images) == (0, 0, 6)
 
 
 @pytest.mark.parametrize("harm", ["empty", "cut", "another"])
 def test_a_receipt_that_is_damaged_or_another_slices_is_made_anew(
-    config, undisturbed, harm, caplog
+    finished, undisturbed, harm, caplog
 ):
-    path = receipt_of(config, 1)
+    path = receipt_of(finished, 1)
     if harm == "another":
         for table in (IMAGES, BOXES):
-            folder = Path(config.output, table)
+            folder = Path(finished.output, table)
             shutil.copy(folder / slice_name(0), folder / slice_name(1))
     else:
         path.write_bytes(path.read_bytes()[: {"empty": 0, "cut": 900}[harm]])
-    report = annotate(config)
+    report = annotate(finished)
     assert (report.slices_done, report.images_read, report.images) == (1, 2, 6)
     assert "1 receipt of committed slices are not as" in caplog.text
-    assert_same_rows(config.output, undisturbed)
-    assert annotate(config).slices_done == 0
+    assert_same_rows(finished.output, undisturbed)
+    assert annotate(finished).slices_done == 0
 
 
-def put_listing_late(config, others, generation=0):
+def put_listing_late(finished, others, generation=0):
     """What a driver does that was paused before its last put of a generation.
 
     In a store without conditional puts nothing hinders it.
     """
     folder = Path("manifest", f"generation-{generation:06d}")
     for path in Path(others, folder).iterdir():
-        shutil.copy(path, Path(config.output, folder, path.name))
+        shutil.copy(path, Path(finished.output, folder, path.name))
 
 
 @pytest.fixture
-def earlier(config, checkpoint, tmp_path):
+def earlier(finished, checkpoint, tmp_path):
     """The output of a driver that listed the bucket when one picture was not there yet."""
-    pictures = sorted(Path(config.images).iterdir())
+    pictures = sorted(Path(finished.images).iterdir())
     pictures[0].rename(tmp_path / "aside")
-    other = replace(config, output=str(tmp_path / "earlier"))
+    other = replace(finished, output=str(tmp_path / "earlier"))
     annotate(other)
     (tmp_path / "aside").rename(pictures[0])
     return other.output
 
 
-def test_slices_of_a_listing_that_another_one_replaced_are_done_again(config, earlier):
-    put_listing_late(config, earlier)
-    copy = CompactConfig(output=config.output, to=f"{config.output}-copy")
+def test_slices_of_a_listing_that_another_one_replaced_are_done_again(finished, earlier):
+    put_listing_late(finished, earlier)
+    copy = CompactConfig(output=finished.output, to=f"{finished.output}-copy")
     with pytest.raises(InputError, match="the receipt of slice 0 is not as the manifest lists it"):
         compact(copy)
-    report = annotate(config)
+    report = annotate(finished)
     assert (report.images, report.slices_done) == (5, 3)
     assert compact(copy).rows["images"] == 5
-    assert_same_rows(config.output, earlier)
-    updated = annotate(replace(config, update=True))
+    assert_same_rows(finished.output, earlier)
+    updated = annotate(replace(finished, update=True))
     assert (updated.changes.added, updated.images) == (1, 6)
-    images = read_rows(config.output, IMAGES)["image"].to_pylist()
+    images = read_rows(finished.output, IMAGES)["image"].to_pylist()
     assert len(set(images)) == len(images) == 6
 
 
-def test_an_update_whose_listing_another_one_replaced_loses_no_image(config, undisturbed, tmp_path):
-    first, new = sorted(Path(config.images).iterdir())[0], Path(config.images, "photo-006.jpg")
+def test_an_update_whose_listing_was_replaced_loses_no_image(
+    finished, undisturbed, tmp_path
+):
+    first, new = sorted(Path(finished.images).iterdir())[0], Path(finished.images, "photo-006.jpg")
     shutil.copy(first, new)
-    other = annotate(replace(config, output=undisturbed, update=True))
+    other = annotate(replace(finished, output=undisturbed, update=True))
     first.rename(tmp_path / "aside")
-    annotate(replace(config, update=True))
+    annotate(replace(finished, update=True))
     (tmp_path / "aside").rename(first)
-    put_listing_late(config, undisturbed, generation=1)
-    report = annotate(config)
+    put_listing_late(finished, undisturbed, generation=1)
+    report = annotate(finished)
     assert (report.images, report.slices_done) == (other.images, 1) == (7, 1)
-    assert_same_rows(config.output, undisturbed)
-    assert annotate(replace(config, update=True)).images_read == 0
+    assert_same_rows(finished.output, undisturbed)
+    assert annotate(replace(finished, update=True)).images_read == 0
 
 
-def test_a_run_that_counts_other_images_than_its_manifest_is_not_called_finished(config):
-    uri = str(receipt_of(config, 1))
+def test_a_run_that_counts_other_images_than_its_manifest_is_not_called_finished(finished):
+    uri = str(receipt_of(finished, 1))
     notes = receipts.read_notes(uri)
     rows = read_table(uri).slice(0, 1)
     counts = json.dumps(json.loads(notes["counts"]) | {"images": 1})
     kept = {name: notes[name] for name in ("tables", "listed", "slice")}
     provenance = Provenance(fingerprint=notes["fingerprint"], generation=0)
     data = encode_table(rows, IMAGES_SCHEMA, provenance, counts=counts, **kept)
-    receipt_of(config, 1).write_bytes(data)
+    receipt_of(finished, 1).write_bytes(data)
     with pytest.raises(PipelineError, match="count 5 images, its manifest lists 6"):
-        annotate(config)
+        annotate(finished)
 
 
 def test_a_listing_that_is_replaced_while_slices_are_done_ends_the_command(
-    config, earlier, undisturbed, monkeypatch
+    finished, earlier, undisturbed, monkeypatch
 ):
-    receipt_of(config, 2).unlink()
+    receipt_of(finished, 2).unlink()
     do_slices = run._do_slices
 
     def replace_listing(driver, *rest):
         do_slices(driver, *rest)
-        put_listing_late(config, earlier)
+        put_listing_late(finished, earlier)
 
     with monkeypatch.context() as patched:
         patched.setattr(run, "_do_slices", replace_listing)
         with pytest.raises(PipelineError, match="its manifest was replaced by another driver's"):
-            annotate(config)
-    assert annotate(config).images == read_summary(config.output).images == 5
+            annotate(finished)
+    assert annotate(finished).images == read_summary(finished.output).images == 5
 
 
 def test_who_leaves_early_waits_for_no_more_receipts(tmp_path, monkeypatch):
@@ -180,7 +173,7 @@ def test_who_leaves_early_waits_for_no_more_receipts(tmp_path, monkeypatch):
     assert len(opened) < 40
 
 
-def test_receipts_tell_whose_they_are(config):
-    notes = receipts.read_notes(str(receipt_of(config, 1)))
+def test_receipts_tell_whose_they_are(finished):
+    notes = receipts.read_notes(str(receipt_of(finished, 1)))
     assert notes["slice"] == "1"
     assert json.loads(notes["counts"])["images"] == 2
