@@ -104,9 +104,7 @@ def test_slices_of_a_listing_that_another_one_replaced_are_done_again(finished, 
     assert len(set(images)) == len(images) == 6
 
 
-def test_an_update_whose_listing_was_replaced_loses_no_image(
-    finished, undisturbed, tmp_path
-):
+def test_an_update_whose_listing_was_replaced_loses_no_image(finished, undisturbed, tmp_path):
     first, new = sorted(Path(finished.images).iterdir())[0], Path(finished.images, "photo-006.jpg")
     shutil.copy(first, new)
     other = annotate(replace(finished, output=undisturbed, update=True))
