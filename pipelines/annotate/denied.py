@@ -33,7 +33,8 @@ def check_credentials(
 ) -> None:
     """Make sure that images of a slice were not denied because the credentials may read no more.
 
-    Nothing is asked unless one was denied. One image that is alone in its run is taken at its word.
+    Nothing is asked unless one was denied; over https no credentials are sent. One image that is
+    alone in its run is taken at its word.
 
     Args:
         output: The run.
@@ -44,7 +45,11 @@ def check_credentials(
     Raises:
         StorageError: If no image of the run can be read, as far as can be seen.
     """
-    denied = [error for _, error in answers if error is not None and _is_denial(error)]
+    denied = [
+        error
+        for info, error in answers
+        if error is not None and _is_denial(error) and storage.takes_credentials(info.uri)
+    ]
     if not denied:
         return
     witnesses = [info for info, error in answers if error is None][-_RECENT:]

@@ -34,6 +34,7 @@ from pipelines.storage.uris import (
     resolve_uri,
     scheme_of,
     split_member,
+    takes_credentials,
 )
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "resolve_uri",
     "split_member",
     "supports_create_if_absent",
+    "takes_credentials",
     "write_bytes",
 ]
 
@@ -72,8 +74,9 @@ _RANGE_BUFFER_BYTES = 1 << 20
 
 
 def iter_objects(prefix: str) -> Iterator[ObjectInfo]:
-    """Stream what lies under a prefix, without ever holding the whole listing.
+    """Stream what lies under a prefix; S3's listing is never held whole, nor that of a deep tree.
 
+    The names directly in a folder are, but for S3: some 300 bytes each (measured on local disk).
     `photos` and `photos/` both mean the folder, never `photos-old/`; the first also means an object
     of exactly that name. Folder keys are given too (`ObjectInfo.is_folder_key`). On local disk only
     regular files are given, links are followed unless they lead to a folder above themselves, and a
@@ -88,7 +91,7 @@ def iter_objects(prefix: str) -> Iterator[ObjectInfo]:
 
     Raises:
         InputError: the bucket or local folder does not exist.
-        StorageError: the store refused.
+        StorageError: the store refused, or a local folder is not the one any more that it was.
         TransientStorageError: the store did not answer, after retries.
     """
     yield from _store_of(prefix).iter_objects(prefix)
@@ -249,8 +252,9 @@ def write_bytes(
     """Put finished bytes under a name, over whatever stands there; they appear whole or not at all.
 
     With `seen` they are put only over what was seen. S3 decides that in the moment of the put,
-    however late it arrives; on local disk, for Google and Azure (but for new objects) and where a
-    store ignores the condition, it is looked at right before, and a put may pass within a moment.
+    however late it arrives. So do local disk, Google and Azure of an object where nothing was seen;
+    of others there, and where a store ignores the condition, it is looked at right before, and a
+    put may pass within a moment.
 
     On local disk a temporary file is written, synced and renamed, and missing folders are made. A
     killed process can leave a temporary file, in `scratch`. On an object store it is one put.

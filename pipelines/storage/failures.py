@@ -19,7 +19,7 @@ from pipelines.errors import (
     StorageError,
     TransientStorageError,
 )
-from pipelines.storage.uris import redact, scheme_of
+from pipelines.storage.uris import redact, scheme_of, takes_credentials
 
 
 class Fault(Enum):
@@ -43,8 +43,11 @@ class Fault(Enum):
 _MAX_DETAIL = 300
 """Characters of the store's own words in a message: they end in tables and logs."""
 
+_LASTING_STATUSES = frozenset({501, 505})
+"""What the server does not know how to do, and will not learn meanwhile."""
+
 _CODES = {
-    **dict.fromkeys(("NoSuchKey", "NoSuchVersion", "404"), Fault.MISSING),
+    **dict.fromkeys(("NoSuchKey", "NoSuchVersion", "404", "410"), Fault.MISSING),
     "NoSuchBucket": Fault.MISSING_BUCKET,
     **dict.fromkeys(("InvalidBucketName", "KeyTooLongError", "InvalidURI"), Fault.INVALID_NAME),
     **dict.fromkeys(
@@ -76,10 +79,8 @@ _CODES = {
             "ConditionalRequestConflict",
             "408",
             "429",
-            "500",
-            "502",
-            "503",
-            "504",
+            # Those of Cloudflare, 520 and on, are in no standard.
+            *(str(status) for status in range(500, 600) if status not in _LASTING_STATUSES),
         ),
         Fault.TRANSIENT,
     ),
@@ -97,6 +98,10 @@ _CLASSES = {
     "ParamValidationError": Fault.INVALID_NAME,
     "ResourceNotFoundError": Fault.MISSING,
     "FileNotFoundError": Fault.MISSING,
+    # A TLS connection that the other side cut; all else that TLS finds wrong stays wrong.
+    "SSLEOFError": Fault.TRANSIENT,
+    "SSLZeroReturnError": Fault.TRANSIENT,
+    "SSLSyscallError": Fault.TRANSIENT,
     "SSLError": Fault.OTHER,
     "ClientSSLError": Fault.OTHER,
     "PermissionError": Fault.DENIED,
@@ -119,7 +124,15 @@ _ERRNOS = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), Fault.DENIED),
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), Fault.DISK_FULL),
     errno.EROFS: Fault.READ_ONLY,
+    # A file of NFS that its server has moved: found when it is opened again.
+    errno.ESTALE: Fault.TRANSIENT,
 }
+
+_WITHOUT_ERRNO = frozenset({"SSLError", "ClientConnectionError"})
+"""Classes whose `errno` may be a number of OpenSSL, where 1, any failure, would be EPERM."""
+
+_WEB_CAUSES = frozenset({"ClientError", "OSError"})
+"""Classes of aiohttp and the system for whatever can go wrong with a request."""
 
 _ABSENT = frozenset({Fault.MISSING, Fault.MISSING_BUCKET, Fault.NO_FOLDER})
 
@@ -138,6 +151,7 @@ _CREDENTIALS_HINT = {
     "gs": "set GOOGLE_APPLICATION_CREDENTIALS or use a service account, on the workers too",
     "az": f"{_AZURE_HINT}, on the workers too",
     "abfs": f"{_AZURE_HINT}, on the workers too",
+    "https": "copy it to a store, or leave it out: https is read without credentials",
 }
 
 _NO_CREDENTIALS = (StorageError, "no valid credentials ({reply}); {credentials}")
@@ -204,18 +218,41 @@ def classify(error: BaseException) -> Fault:
     Returns:
         The kind, `Fault.OTHER` for what is not known here.
     """
-    for code in (find_code(error), _find_status(error)):
-        if code in _CODES:
-            return _CODES[code]
-    # fsspec's https calls everything FileNotFoundError: what caused it tells more.
-    fault = classify(error.__cause__) if error.__cause__ else Fault.OTHER
-    if fault is not Fault.OTHER:
+    code = find_code(error)
+    for known in (code, _find_status(error)):
+        if known in _CODES:
+            return _CODES[known]
+    cause = _find_cause(error)
+    fault = classify(cause) if cause else Fault.OTHER
+    if fault is not Fault.OTHER or _find_wrapped(error):
         return fault
-    number = getattr(error, "errno", None)
-    if number in _ERRNOS:
+    # s3fs makes an OSError of a status that is not known here: 405 would be EPERM.
+    if code.isdecimal() and isinstance(error, OSError):
+        return Fault.OTHER
+    names, number = _class_names(error), getattr(error, "errno", None)
+    if number in _ERRNOS and not names & _WITHOUT_ERRNO:
         return _ERRNOS[number]
-    names = [cls.__name__ for cls in type(error).__mro__]
     return next((fault for name, fault in _CLASSES.items() if name in names), Fault.OTHER)
+
+
+def _class_names(error: BaseException) -> set[str]:
+    return {cls.__name__ for cls in type(error).__mro__}
+
+
+def _find_cause(error: BaseException) -> BaseException | None:
+    """Find what caused an error; of a failure of TLS, botocore keeps it among the arguments."""
+    kept = getattr(error, "kwargs", {}).get("error") if type(error).__name__ == "SSLError" else None
+    return error.__cause__ or (kept if isinstance(kept, BaseException) else None)
+
+
+def _find_wrapped(error: BaseException) -> BaseException | None:
+    """Find what fsspec's https calls FileNotFoundError, as it does everything; None elsewhere."""
+    cause = error.__cause__
+    if cause is None or not isinstance(error, FileNotFoundError):
+        return None
+    code = find_code(cause)
+    is_of_web = code.isdecimal() or (not code and _class_names(cause) & _WEB_CAUSES)
+    return cause if is_of_web else None
 
 
 def explain(error: BaseException, uri: str) -> PipelineError:
@@ -245,14 +282,17 @@ def explain_image(error: BaseException, uri: str) -> ImageError:
 
     Raises:
         StorageError: the credentials are wrong or have expired: that is no property of an image,
-            and a row that says so would stand for good.
+            and a row that says so would stand for good. Over https none are sent.
     """
     if isinstance(error, ImageError):
         return error
     fault = classify(error)
     if fault in {Fault.CREDENTIALS, Fault.EXPIRED}:
-        failure = explain(error, uri)
-        raise failure from error
+        if takes_credentials(uri):
+            failure = explain(error, uri)
+            raise failure from error
+        # None are sent there, so that there is nothing to mend.
+        fault = Fault.DENIED
     reason = _REASONS.get(fault, ImageReason.UNAVAILABLE)
     return ImageError(reason, f"{redact(uri)}: {describe(error)}")
 
@@ -305,7 +345,8 @@ def absence_kept(uri: str, errors: tuple[type[BaseException], ...] = (OSError,))
 
 def describe(error: BaseException) -> str:
     """Give the store's own words, with its code: one line, bounded, without secrets."""
-    words = redact(" ".join(str(getattr(error, "strerror", None) or error).split()))
+    told = _find_wrapped(error) or (error if str(error) else error.__cause__) or error
+    words = redact(" ".join(str(getattr(told, "strerror", None) or told).split()))
     code = find_code(error)
     parts = [code] if code and code not in words else []
     parts += [words] if words else [type(error).__name__]

@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from pipelines.errors import ImageError, ImageReason, InputError
-from pipelines.storage.failures import absence_kept, explain_image, explained
+from pipelines.errors import ImageError, ImageReason, InputError, StorageError
+from pipelines.storage.failures import absence_kept, explain, explain_image, explained
 from pipelines.storage.objects import (
     CreateUnsupportedError,
     ObjectBytes,
@@ -31,12 +31,14 @@ from pipelines.storage.objects import (
     describe_overtaken,
 )
 from pipelines.storage.ranges import check_range
+from pipelines.storage.retries import repeat
 from pipelines.storage.uris import escape_surrogates, local_path
 
 logger = logging.getLogger(__name__)
 
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+_BROKEN_LINK = {errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG}
 _TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.tmp|create-probe-[0-9a-f]{16}")
 """What a killed process can leave in a scratch folder, `supports_create_if_absent` too."""
 
@@ -99,11 +101,15 @@ class LocalStore:
         Raises:
             OvertakenError: something else stands there.
         """
+        if seen is not None and seen.etag is None:
+            with suppress(CreateUnsupportedError):
+                if not self.create(uri, data, scratch=scratch):
+                    _check_equal(uri, data)
+                return
         final = local_path(uri)
         with explained(uri), _finished_file(final, data, scratch) as temporary:
             if seen is not None and self._see(uri) != seen:
-                if not final.is_file() or final.read_bytes() != data:
-                    raise OvertakenError(describe_overtaken(uri))
+                _check_equal(uri, data)
                 return
             temporary.replace(final)
             _sync_folder(final.parent)
@@ -138,6 +144,17 @@ class LocalStore:
                 local_path(uri).unlink(missing_ok=True)
 
 
+def _check_equal(uri: str, data: bytes) -> None:
+    """Make sure that what stands under a name is what was to be put there.
+
+    Raises:
+        OvertakenError: it is something else.
+    """
+    final = local_path(uri)
+    if not final.is_file() or final.read_bytes() != data:
+        raise OvertakenError(describe_overtaken(uri))
+
+
 def remove_leftovers(scratch: Path, seconds: float) -> None:
     """Remove temporary files that nobody has written to for so long; what cannot be stays."""
     with suppress(OSError), os.scandir(scratch) as entries:
@@ -150,25 +167,83 @@ def remove_leftovers(scratch: Path, seconds: float) -> None:
                     Path(entry.path).unlink()
 
 
+class _Folder:
+    """A folder that is being listed."""
+
+    def __init__(self, path: Path, status: os.stat_result, name_start: str = "") -> None:
+        self.path = path
+        self.identity = _identify(status)
+        self.entries = _sorted_entries(path, name_start)
+
+    def check_same(self, *, is_root: bool) -> None:
+        """Make sure that all of it was listed, and not what a lost mount leaves in its place.
+
+        Raises:
+            StorageError: another folder stands there by now.
+        """
+        with explained(str(self.path)):
+            now: tuple[int, int] | None
+            try:
+                now = _identify(self.path.stat())
+            except FileNotFoundError:
+                # Below the root it was deleted meanwhile, with all that was in it.
+                now = None if is_root else self.identity
+        if now != self.identity:
+            raise StorageError(
+                f"{self.path}: is not the folder that it was when its listing began, as when a "
+                "mount is lost; see that all is there, then run the same command again"
+            )
+
+
 def _walk(root: Path, status: os.stat_result, name_start: str) -> Iterator[ObjectInfo]:
     """Stream a tree in key order; a link to a folder above itself is not followed."""
-    open_folders = [(_sorted_entries(root, name_start), (status.st_dev, status.st_ino))]
+    open_folders = [_Folder(root, status, name_start)]
     while open_folders:
-        entry = next(open_folders[-1][0], None)
+        folder = open_folders[-1]
+        entry = next(folder.entries, None)
         if entry is None:
+            folder.check_same(is_root=len(open_folders) == 1)
             open_folders.pop()
             continue
-        try:
-            status = entry.stat()
-        except OSError:
-            # A broken link, or gone since: the read will say why, in the row of this image.
+        found = _stat(entry)
+        if found is None:
             yield ObjectInfo(uri=escape_surrogates(entry.path))
-            continue
-        identity = (status.st_dev, status.st_ino)
-        if stat.S_ISREG(status.st_mode):
-            yield _describe(entry.path, status)
-        elif stat.S_ISDIR(status.st_mode) and identity not in {seen for _, seen in open_folders}:
-            open_folders.append((_sorted_entries(Path(entry.path), ""), identity))
+        elif stat.S_ISREG(found.st_mode):
+            yield _describe(entry.path, found)
+        elif stat.S_ISDIR(found.st_mode) and _is_no_loop(found, open_folders):
+            open_folders.append(_Folder(Path(entry.path), found))
+
+
+def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """Look what an entry is; None if it is a file of which that cannot be told.
+
+    Then the read will say why, in the row of this image: it is gone since, or a broken link.
+
+    Raises:
+        StorageError: it may be a folder, and what is in it would be left out without a word.
+    """
+    try:
+        return entry.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        # Told by the listing itself, on most file systems.
+        with explained(entry.path):
+            is_file = entry.is_file(follow_symlinks=False)
+            is_link = entry.is_symlink()
+        if is_file or (is_link and error.errno in _BROKEN_LINK):
+            return None
+        failure = explain(error, entry.path)
+        raise failure from error
+
+
+def _is_no_loop(status: os.stat_result, open_folders: Sequence[_Folder]) -> bool:
+    """Whether a folder is none of those that it lies in; a link may lead back to one."""
+    return _identify(status) not in {above.identity for above in open_folders}
+
+
+def _identify(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _sorted_entries(folder: Path, name_start: str) -> Iterator[os.DirEntry[str]]:
@@ -208,26 +283,33 @@ def _etag(status: os.stat_result) -> str:
 
 
 def _read_file(info: ObjectInfo, max_bytes: int | None) -> ObjectBytes | ImageError:
-    """Read one file, or a member of it, making sure that it did not change meanwhile."""
+    """Read one file or member; what goes wrong is the answer."""
     try:
-        # Without O_NONBLOCK, a named pipe in a list would block this worker for ever.
-        descriptor = os.open(local_path(info.object_uri), os.O_RDONLY | os.O_NONBLOCK)
-        try:
-            before = os.fstat(descriptor)
-            _check_file(info, before, max_bytes)
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                file.seek(info.offset or 0)
-                data = file.read(-1 if info.offset is None else info.size)
-            after = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-    except ImageError as error:
-        return error
-    except (OSError, ValueError, InputError) as error:
+        return repeat(info.uri, lambda: _read_once(info, max_bytes), (OSError,))
+    except (ImageError, OSError, ValueError, InputError) as error:
         return explain_image(error, info.uri)
+
+
+def _read_once(info: ObjectInfo, max_bytes: int | None) -> ObjectBytes:
+    """Read one file, or a member of it, making sure that it did not change meanwhile.
+
+    Raises:
+        ImageError: it is not what was listed, or too large.
+    """
+    # Without O_NONBLOCK, a named pipe in a list would block this worker for ever.
+    descriptor = os.open(local_path(info.object_uri), os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        before = os.fstat(descriptor)
+        _check_file(info, before, max_bytes)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            file.seek(info.offset or 0)
+            data = file.read(-1 if info.offset is None else info.size)
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
     expected = after.st_size if info.offset is None else info.size
     if _etag(after) != _etag(before) or len(data) != expected:
-        return ImageError(ImageReason.CHANGED, f"{info.uri}: the file changed while it was read")
+        raise ImageError(ImageReason.CHANGED, f"{info.uri}: the file changed while it was read")
     return ObjectBytes(data=data, etag=_etag(after))
 
 

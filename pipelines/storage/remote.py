@@ -1,15 +1,15 @@
 """How are objects read and put in Google and Azure storage, and read over https, through fsspec?
 
-Unlike S3, where the etag comes with the bytes, an object is asked about before it is read, and
-again after.
+The etag comes with the bytes of a whole object over https, as on S3. All else is asked about before
+it is read, and again after.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache, partial
 from importlib import import_module
@@ -30,7 +30,8 @@ from pipelines.storage.objects import (
     describe_overtaken,
 )
 from pipelines.storage.ranges import check_range
-from pipelines.storage.retries import Retries
+from pipelines.storage.retries import repeat
+from pipelines.storage.web import read_object, read_range
 
 _ERROR_CLASSES = {
     "google.auth": ("google.auth.exceptions", "GoogleAuthError"),
@@ -121,15 +122,21 @@ class RemoteStore:
     ) -> None:
         """Put finished bytes; what was seen is looked at right before.
 
+        Where nothing was seen, the store's own precondition decides, if it has one.
+
         Raises:
             OvertakenError: something else stands there.
         """
-        del scratch
         self._refuse_to_write(uri)
+        if seen is not None and seen.etag is None:
+            with suppress(CreateUnsupportedError):
+                if not self.create(uri, data, scratch=scratch):
+                    raise OvertakenError(describe_overtaken(uri))
+                return
         if seen is not None:
             info = self.find_object(uri)
             if Seen(etag=None if info is None else info.etag) != seen:
-                if info is None or self.read(uri) != data:
+                if not self._holds(uri, data):
                     raise OvertakenError(describe_overtaken(uri))
                 return
         with explained(uri, self._errors):
@@ -151,7 +158,7 @@ class RemoteStore:
             try:
                 self._repeat(uri, partial(filesystem.pipe_file, path, data, mode="create"))
             except FileExistsError:
-                return self.read(uri) == data
+                return self._holds(uri, data)
             except (NotImplementedError, TypeError, ValueError) as error:
                 raise CreateUnsupportedError(f"{uri}: the store has no conditional put") from error
         return True
@@ -175,14 +182,7 @@ class RemoteStore:
         return _make_filesystem(os.getpid(), self._scheme, options), cls._strip_protocol(uri)
 
     def _repeat(self, uri: str, attempt: Callable[[], _Result]) -> _Result:
-        """Make attempts until one succeeds, or fails in a way that another would not mend."""
-        retries = Retries(uri)
-        while True:
-            try:
-                return attempt()
-            except self._errors as error:
-                pause = retries.pause_after(error)
-            time.sleep(pause)
+        return repeat(uri, attempt, self._errors)
 
     def _repeat_fetches(self, uri: str, file: Any) -> None:  # noqa: ANN401 (each backend's own)
         """Let the range requests of an open file be repeated, too; some files make none."""
@@ -196,6 +196,13 @@ class RemoteStore:
                 return cast("bytes", self._repeat(uri, lambda: fetch(start, end)))
 
         cache.fetcher = fetch_repeatedly
+
+    def _holds(self, uri: str, data: bytes) -> bool:
+        """Say whether an object is of exactly these bytes."""
+        try:
+            return self.read(uri) == data
+        except FileNotFoundError:
+            return False
 
     def _find(self, uri: str) -> dict[str, Any] | None:
         # fsspec's https says FileNotFoundError for a server that is down, too.
@@ -249,6 +256,8 @@ class RemoteStore:
     def _read_once(self, listed: ObjectInfo, max_bytes: int | None) -> ObjectBytes:
         uri = listed.uri
         filesystem, path = self._locate(listed.object_uri)
+        if self._scheme == "https" and listed.offset is None:
+            return read_object(filesystem, path, listed, max_bytes)
         info = filesystem.info(path)
         there, etag = int(info.get("size") or 0), _find_etag(info)
         if listed.etag and etag and etag != listed.etag:
@@ -263,13 +272,19 @@ class RemoteStore:
         else:
             check_range(listed, there)
             # Of no bytes there is no range.
-            end = listed.offset + size
-            data = filesystem.cat_file(path, start=listed.offset, end=end) if size else b""
+            data = self._read_range(filesystem, path, listed.offset, size) if size else b""
             if len(data) != size:
                 raise ConnectionError(f"{len(data)} bytes came of a range of {size}")
         if etag and _find_etag(filesystem.info(path)) != etag:
             raise ImageError(ImageReason.CHANGED, f"{uri}: changed while it was read")
         return ObjectBytes(data=data, etag=etag)
+
+    def _read_range(
+        self, filesystem: AbstractFileSystem, path: str, start: int, size: int
+    ) -> bytes:
+        if self._scheme == "https":
+            return read_range(filesystem, path, start, size)
+        return cast("bytes", filesystem.cat_file(path, start=start, end=start + size))
 
     def _refuse_to_write(self, uri: str) -> None:
         if self._scheme == "https":

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import logging
 import random
+import time
+from collections.abc import Callable
+from typing import TypeVar
 
 from pipelines.storage.failures import Fault, classify, describe
 from pipelines.storage.uris import redact
@@ -29,6 +32,8 @@ restarts within 25 s costs no image. Assumed to be what a batch job wants."""
 
 _TELLING_FAILURES = 4
 """Failures of one request after which the log says so: one in 10,000 on a bad day."""
+
+_Result = TypeVar("_Result")
 
 # Not the generator that everybody shares: a fork would repeat its pauses, and who seeded it would
 # find it moved on.
@@ -73,3 +78,25 @@ class Retries:
             )
         pause = min(_FIRST_PAUSE_S * 2 ** (self._failures - 1), _LONGEST_PAUSE_S)
         return _jitter.uniform(pause / 2, pause)
+
+
+def repeat(
+    uri: str, attempt: Callable[[], _Result], errors: tuple[type[Exception], ...]
+) -> _Result:
+    """Make attempts until one succeeds, or fails in a way that another would not mend.
+
+    Args:
+        uri: what is asked for, for the log.
+        attempt: makes one.
+        errors: what it raises if it fails.
+
+    Returns:
+        What it returns.
+    """
+    retries = Retries(uri)
+    while True:
+        try:
+            return attempt()
+        except errors as error:
+            pause = retries.pause_after(error)
+        time.sleep(pause)

@@ -82,6 +82,11 @@ def is_local(uri: str) -> bool:
     return scheme_of(uri) == ""
 
 
+def takes_credentials(uri: str) -> bool:
+    """Say whether a URI is read with credentials, on local disk the user's own: https is not."""
+    return scheme_of(uri) != "https"
+
+
 def local_path(uri: str) -> Path:
     """Make a local path or `file://` URI absolute; symbolic links are kept, unless it has a `..`.
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pipelines import storage
+from pipelines.annotate.denied import check_credentials
 from pipelines.annotate.run import annotate
 from pipelines.errors import ImageError, ImageReason, StorageError
+from pipelines.manifest import ManifestEntry, SlicePlace
 from pipelines.receipts import list_receipts
 from tests.builders import (
     annotate_without_ray,
@@ -168,3 +170,12 @@ def test_reads_that_are_denied_from_a_moment_on_end_the_command_and_the_next_one
             annotate(config)
     annotate(config)
     assert_same_rows(config.output, whole.output)
+
+
+def test_images_of_the_web_that_are_all_denied_keep_their_rows(tmp_path):
+    """No credentials are sent there, so that there are none to mend."""
+    place = SlicePlace(number=0, generation=0, part="", group=0)
+    infos = [storage.ObjectInfo(uri=f"https://127.0.0.1:9/{n}.jpg") for n in range(3)]
+    denial = ImageError(ImageReason.ACCESS_DENIED, "401: Unauthorized")
+    entries = [ManifestEntry(info) for info in infos]
+    check_credentials(str(tmp_path), place, entries, [(info, denial) for info in infos])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import pickle
+import ssl
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -18,6 +20,7 @@ from botocore.exceptions import (
     SSLError,
 )
 from botocore.parsers import ResponseParserError
+from fsspec.exceptions import FSTimeoutError
 from s3fs.errors import translate_boto_error
 
 from pipelines.errors import (
@@ -27,7 +30,15 @@ from pipelines.errors import (
     StorageError,
     TransientStorageError,
 )
-from pipelines.storage.failures import absence_kept, explain, explain_image, explained
+from pipelines.storage.failures import (
+    Fault,
+    absence_kept,
+    classify,
+    describe,
+    explain,
+    explain_image,
+    explained,
+)
 
 
 def refusal(code):
@@ -152,3 +163,131 @@ def test_only_absence_stays_file_not_found():
 def test_what_is_not_of_a_store_passes_through():
     with pytest.raises(KeyError), explained("/x"):
         raise KeyError("bug")
+
+
+def answer_of(status):
+    """What aiohttp makes of an HTTP status."""
+    request = SimpleNamespace(real_url=URL)
+    return aiohttp.ClientResponseError(request, (), status=status, message="in its own words")
+
+
+def caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+def nameless(status):
+    """What S3 says with a code that is not known here."""
+    reply = {"Error": {"Code": "Odd"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return translate_boto_error(ClientError(reply, "GetObject"))
+
+
+@pytest.mark.parametrize("status", [500, 507, 520, 522, 524, 529, 599])
+@pytest.mark.parametrize("say", [answer_of, lambda status: refusal(str(status)), nameless])
+def test_a_server_that_fails_may_mend_on_every_store(say, status):
+    assert classify(say(status)) is Fault.TRANSIENT
+
+
+@pytest.mark.parametrize("status", [400, 405, 407, 418, 451, 501, 505])
+@pytest.mark.parametrize(
+    "say",
+    [
+        answer_of,
+        lambda status: refusal(str(status)),
+        lambda status: caused(FileNotFoundError(URL), answer_of(status)),
+    ],
+)
+def test_any_other_status_is_neither_absence_nor_denial(say, status):
+    assert classify(say(status)) is Fault.OTHER
+
+
+def test_what_is_gone_is_missing():
+    assert classify(answer_of(410)) is Fault.MISSING
+
+
+def test_credentials_that_a_status_alone_does_not_tell_of_are_told_by_their_class():
+    class ClientAuthenticationError(Exception):
+        status_code = 400
+
+    assert classify(ClientAuthenticationError()) is Fault.CREDENTIALS
+
+
+def test_an_absence_that_no_request_caused_is_one():
+    assert classify(caused(FileNotFoundError("/x"), KeyError("/x"))) is Fault.MISSING
+    assert describe(caused(FileNotFoundError("/x"), KeyError("/y"))) == "/x"
+
+
+def test_what_fsspec_calls_not_found_is_told_in_the_words_of_its_cause():
+    error = caused(FileNotFoundError(URL), answer_of(405))
+    assert explain_image(error, "https://host/x.jpg").message.startswith(
+        "https://host/x.jpg: 405, message='in its own words'"
+    )
+
+
+def test_an_error_without_words_has_those_of_its_cause():
+    assert describe(caused(FSTimeoutError(), TimeoutError("too slow"))) == "too slow"
+    assert describe(caused(TimeoutError(), KeyError())) == "TimeoutError"
+
+
+HOST = SimpleNamespace(host="host", port=443, is_ssl=True, ssl=True)
+NOT_VALID = ssl.SSLCertVerificationError(1, "certificate verify failed")
+ALERT = ssl.SSLError(1, "handshake failure")
+CUT = ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
+
+
+def of_connector(kind, cause):
+    return caused(kind(HOST, cause), cause)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NOT_VALID,
+        ALERT,
+        of_connector(aiohttp.ClientConnectorCertificateError, NOT_VALID),
+        of_connector(aiohttp.ClientConnectorSSLError, ALERT),
+        aiohttp.ClientConnectorSSLError(HOST, ALERT),
+        caused(
+            FileNotFoundError(URL),
+            of_connector(aiohttp.ClientConnectorCertificateError, NOT_VALID),
+        ),
+        SSLError(
+            endpoint_url=URL,
+            error=of_connector(aiohttp.ClientConnectorCertificateError, NOT_VALID),
+        ),
+    ],
+    ids=lambda error: str(error)[:30],
+)
+def test_a_certificate_that_is_not_valid_is_neither_denial_nor_mended(error):
+    """OpenSSL counts its failures by numbers that the system has for others: 1 would be EPERM."""
+    assert classify(error) is Fault.OTHER
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        CUT,
+        ssl.SSLZeroReturnError(6, "TLS/SSL connection has been closed (EOF)"),
+        ssl.SSLSyscallError(5, "Some I/O error occurred"),
+        of_connector(aiohttp.ClientConnectorSSLError, CUT),
+        of_connector(aiohttp.ClientConnectorError, ConnectionResetError(errno.ECONNRESET, "no")),
+        caused(aiohttp.ClientOSError(1, "bad record"), ssl.SSLError(1, "bad record")),
+        SSLError(endpoint_url=URL, error=of_connector(aiohttp.ClientConnectorSSLError, CUT)),
+    ],
+    ids=lambda error: str(error)[:30],
+)
+def test_a_tls_connection_that_was_cut_may_stand_again(error):
+    assert classify(error) is Fault.TRANSIENT
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_nobody_is_asked_for_credentials_to_https(status):
+    message = str(explain(answer_of(status), "https://host/x.jpg"))
+    assert "copy it to a store, or leave it out: https is read without credentials" in message
+    assert "another user" not in message
+
+
+def test_credentials_that_https_asks_for_cost_one_image():
+    assert explain_image(answer_of(401), "https://host/x.jpg").reason is ImageReason.ACCESS_DENIED
+    with pytest.raises(StorageError):
+        explain_image(answer_of(401), "gs://bucket/x.jpg")

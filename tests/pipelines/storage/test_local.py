@@ -138,6 +138,35 @@ def test_a_file_that_grows_while_it_is_read_is_changed(tmp_path, monkeypatch):
     assert answer.reason is ImageReason.CHANGED
 
 
+def test_a_file_whose_server_has_moved_it_is_opened_again(tmp_path, monkeypatch):
+    (tmp_path / "x").write_bytes(b"data")
+    opened, failures = os.open, [errno.ESTALE, errno.ESTALE]
+
+    def be_stale(*args, **options):
+        if failures:
+            fail_with(failures.pop())()
+        return opened(*args, **options)
+
+    monkeypatch.setattr("pipelines.storage.retries._FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(os, "open", be_stale)
+    (answer,) = storage.read_objects([storage.ObjectInfo(uri=f"{tmp_path}/x")])
+    assert answer.data == b"data"
+
+
+def test_a_disk_that_cannot_read_a_file_is_asked_once(tmp_path, monkeypatch):
+    (tmp_path / "x").write_bytes(b"data")
+    failures = []
+
+    def be_broken(*args, **options):
+        failures.append(args)
+        fail_with(errno.EIO)()
+
+    monkeypatch.setattr(os, "open", be_broken)
+    (answer,) = storage.read_objects([storage.ObjectInfo(uri=f"{tmp_path}/x")])
+    assert answer.reason is ImageReason.UNAVAILABLE
+    assert len(failures) == 1
+
+
 @pytest.mark.parametrize("target", ["os.fsync", "pathlib.Path.replace"])
 @pytest.mark.parametrize("old", [None, b"old"])
 def test_a_failed_write_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch, target, old):
@@ -211,6 +240,35 @@ def test_a_write_is_synced_before_its_rename_and_the_folder_after(tmp_path, monk
     monkeypatch.setattr(Path, "replace", note_replace)
     storage.write_bytes(str(tmp_path / "x"), b"new")
     assert steps == ["file", "rename", "folder"]
+
+
+def test_a_put_where_nothing_was_seen_never_replaces_what_came_in_its_last_moment(
+    tmp_path, monkeypatch
+):
+    uri, link = f"{tmp_path}/x", Path.hardlink_to
+    seen = storage.look(uri)
+
+    def be_overtaken(path, target):
+        Path(uri).write_bytes(b"of another process")
+        link(path, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", be_overtaken)
+    with pytest.raises(storage.OvertakenError, match=uri):
+        storage.write_bytes(uri, b"late", seen=seen)
+    assert Path(uri).read_bytes() == b"of another process"
+    storage.write_bytes(uri, b"of another process", seen=seen)
+    assert files_below(tmp_path) == ["x"]
+
+
+def test_without_hard_links_a_put_looks_right_before(tmp_path, monkeypatch):
+    uri = f"{tmp_path}/x"
+    monkeypatch.setattr(Path, "hardlink_to", fail_with(errno.EPERM))
+    seen = storage.look(uri)
+    storage.write_bytes(uri, b"first", seen=seen)
+    with pytest.raises(storage.OvertakenError, match=uri):
+        storage.write_bytes(uri, b"late", seen=seen)
+    assert Path(uri).read_bytes() == b"first"
+    assert files_below(tmp_path) == ["x"]
 
 
 def test_a_written_file_has_the_permissions_of_any_other(tmp_path):

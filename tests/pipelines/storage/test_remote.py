@@ -12,7 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from pipelines import storage
 from pipelines.errors import ImageError, ImageReason, InputError, TransientStorageError
-from pipelines.storage.objects import CreateUnsupportedError
+from pipelines.storage.objects import CreateUnsupportedError, OvertakenError, Seen
 from pipelines.storage.remote import RemoteStore
 from tests.faults.plan import Fault, FaultRates, Operation
 from tests.faults.proxy import FaultProxy
@@ -150,6 +150,63 @@ def test_a_backend_without_conditional_puts_says_so(memory, monkeypatch):
     monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse_mode)
     with pytest.raises(CreateUnsupportedError, match="conditional"):
         store.create(f"{root}/x", b"first", scratch=None)
+
+
+NOTHING_SEEN = Seen(etag=None)
+
+
+def put_first(monkeypatch, data):
+    """Let somebody else come first, in the moment of the next put; they delete it again if None."""
+    pipe_file = MemoryFileSystem.pipe_file
+
+    def come_second(filesystem, path, value, **options):
+        monkeypatch.setattr(MemoryFileSystem, "pipe_file", pipe_file)
+        if data is None:
+            raise FileExistsError(path)
+        pipe_file(filesystem, path, data)
+        pipe_file(filesystem, path, value, **options)
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", come_second)
+
+
+def test_what_is_put_between_look_and_put_is_not_overwritten(memory, monkeypatch):
+    store, root = memory
+    put_first(monkeypatch, b"theirs")
+    with pytest.raises(OvertakenError, match=f"{root}/x"):
+        store.write(f"{root}/x", b"ours", scratch=None, seen=NOTHING_SEEN)
+    assert store.read(f"{root}/x") == b"theirs"
+
+
+def test_a_put_that_finds_its_own_bytes_is_done(memory, monkeypatch):
+    """So is one whose answer got lost."""
+    store, root = memory
+    put_first(monkeypatch, b"ours")
+    store.write(f"{root}/x", b"ours", scratch=None, seen=NOTHING_SEEN)
+    assert store.read(f"{root}/x") == b"ours"
+
+
+def test_what_is_put_and_deleted_again_at_once_overtakes_too(memory, monkeypatch):
+    store, root = memory
+    put_first(monkeypatch, None)
+    with pytest.raises(OvertakenError):
+        store.write(f"{root}/x", b"ours", scratch=None, seen=NOTHING_SEEN)
+
+
+def test_without_conditional_puts_it_is_looked_at_right_before_the_put(memory, monkeypatch):
+    pipe_file, (store, root), modes = MemoryFileSystem.pipe_file, memory, []
+
+    def refuse_mode(filesystem, path, value, mode="overwrite"):
+        modes.append(mode)
+        if mode == "create":
+            raise NotImplementedError(mode)
+        pipe_file(filesystem, path, value)
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", refuse_mode)
+    store.write(f"{root}/x", b"first", scratch=None, seen=NOTHING_SEEN)
+    with pytest.raises(OvertakenError):
+        store.write(f"{root}/x", b"second", scratch=None, seen=NOTHING_SEEN)
+    assert store.read(f"{root}/x") == b"first"
+    assert modes == ["create", "overwrite", "create"]
 
 
 @pytest.mark.parametrize("member", [{}, {"offset": 1, "size": 2}])
