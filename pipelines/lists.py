@@ -36,9 +36,35 @@ def is_list(images: str) -> bool:
         images: As the user named them.
 
     Returns:
-        Whether it is.
+        Whether it is. A folder of such a name is none: that of an object store is told by a slash
+        at its end, a local one by a look at the disk.
     """
-    return images.lower().endswith(LIST_SUFFIXES)
+    return images.lower().endswith(LIST_SUFFIXES) and not _is_local_folder(images)
+
+
+@contextmanager
+def refuse_changes(uri: str) -> Iterator[None]:
+    """Make sure that a list stays as it is while the body reads it.
+
+    What is read of another store is of one version; a local list may be written over meanwhile, and
+    the rest of its images would count as gone.
+
+    Args:
+        uri: Of the list.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        InputError: If it is another one by then, whatever the body found wrong with it.
+    """
+    before = _find_version(uri)
+    try:
+        yield
+    except InputError:
+        _check_same(uri, before)
+        raise
+    _check_same(uri, before)
 
 
 def is_inventory(uri: str) -> bool:
@@ -236,6 +262,31 @@ def _open_table(uri: str) -> Iterator[pq.ParquetFile]:
         raise InputError(_say_missing(uri)) from None
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InputError(f"list {uri}: not a Parquet file ({error}); write it anew") from None
+
+
+def _find_version(uri: str) -> ObjectInfo | None:
+    return storage.find_object(uri) if storage.is_local(uri) else None
+
+
+def _check_same(uri: str, before: ObjectInfo | None) -> None:
+    """Refuse a list that was written to.
+
+    Raises:
+        InputError: If it is not as it was before.
+    """
+    if _find_version(uri) != before:
+        raise InputError(
+            f"list {uri}: changed while it was read, expected one that stays as it is; run the "
+            "same command again once it is whole"
+        )
+
+
+def _is_local_folder(images: str) -> bool:
+    try:
+        return storage.is_local(images) and storage.local_path(images).is_dir()
+    except OSError:
+        # Whoever reads it as a list is told what is wrong with it.
+        return False
 
 
 def _check_there(uri: str) -> None:

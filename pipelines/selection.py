@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from pipelines import storage
 from pipelines.errors import InputError
-from pipelines.lists import is_inventory, is_list, iter_inventory, iter_list
+from pipelines.lists import is_inventory, is_list, iter_inventory, iter_list, refuse_changes
 from pipelines.once import Names, take_once
 from pipelines.storage import ObjectInfo
 from pipelines.tars import TarIndex, is_compressed, is_tar, read_ahead, refuse_compressed
@@ -83,14 +84,16 @@ def select_images(
         Images, each once, in the store's order or the list's; those of a tar in the tar's.
 
     Raises:
-        InputError: If the bucket, folder, list or tar is missing, the list holds a URI twice, the
-            images lie inside the output, or a tar is damaged or cut off.
+        InputError: If the bucket, folder, list or tar is missing, the list holds a URI twice or
+            changes while it is read, the images lie inside the output, or a tar is damaged or cut
+            off.
     """
     tars = _Refused("tars that cannot be read to their end, for none is left out in silence")
     twins = _Refused(f"list {images}: entries that are in it twice")
     refused = (tars, twins)
     found = _select(images, output, suffixes, counts, known_tars, refused)
-    yield from itertools.islice(found, limit)
+    with refuse_changes(images) if is_list(images) else nullcontext():
+        yield from itertools.islice(found, limit)
     told = "; ".join(of.describe() for of in refused if of.count)
     if told:
         raise InputError(f"{told}; mend them, or name the others in a list")

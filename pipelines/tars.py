@@ -1,55 +1,47 @@
 """Which images does a tar hold, and at which of its bytes?
 
-Headers are read by the standard library, by seeking where that is cheaper than reading on. Nothing
-is ever extracted, so a member's name is text alone, whatever it looks like.
+It is read by seeking where that is cheaper than reading on. Nothing is ever extracted, so a
+member's name is text alone, whatever it looks like.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
 import logging
 import re
 import tarfile
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import IO, BinaryIO, Final, cast
+from typing import BinaryIO, Final
 
 from pipelines import storage
 from pipelines.errors import InputError
 from pipelines.storage import ObjectInfo
+from pipelines.tar_headers import iter_members
+from pipelines.wording import tell_count
 
 logger = logging.getLogger(__name__)
 
 TAR_SUFFIX: Final = ".tar"
 
-_COMPRESSED: Final = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|tzst)\Z", re.IGNORECASE)
+_COMPRESSED: Final = re.compile(
+    r"\.(tar\.(7z|br|bz2?|gz|gzip|lz|lz4|lzma|lzo|sz|xz|z|zip|zstd?)|t(az|bz2?|gz|lz|xz|z2|zst))\Z",
+    re.IGNORECASE,
+)
 _REMOTE_BLOCK_BYTES: Final = 4 * 2**20
 """Read at a time from an object store. At 30 ms a request and 100 MB/s, skipping less than 3 MB
 takes longer than reading it (assumed)."""
 _LOCAL_BLOCK_BYTES: Final = 16 * 2**10
 """Read at a time from a disk, where skipping costs nothing (assumed): a few small members."""
-_HEADER_BYTES: Final = 256 * 2**10
-"""Most that one header may have in its extensions. Assumed: names end at 4 KiB elsewhere."""
 _TARS_AHEAD: Final = 7
 """Tars that are read beside the one whose turn it is, for one connection is slow (assumed)."""
 _IMAGES_AHEAD: Final = 8192
 """Images that are found ahead in each: the whole of a usual shard, and 4 MB of memory."""
 _LARGEST: Final = 2**63 - 1
 """Of sizes in the manifest."""
-
-# What `tarfile` raises for bytes that are no tar: found with random damage, beside its own errors.
-_DAMAGE: Final = (
-    tarfile.TarError,
-    ValueError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    RecursionError,
-)
 
 
 def is_tar(uri: str) -> bool:
@@ -149,11 +141,14 @@ class TarIndex:
             yield tar
             return
         seen: set[int] = set()
+        unread: Counter[str] = Counter()
         with _open_tar(tar.uri) as file:
             for member in iter_members(file, tar.uri):
                 name = storage.escape_surrogates(member.name)
-                if not (_is_plain(member, tar.uri) and name.lower().endswith(self._suffixes)):
+                is_named = name.lower().endswith(self._suffixes)
+                if not (is_named and _is_plain(member)):
                     self.skipped += 1
+                    unread[_name_kind(member)] += is_named
                     continue
                 # 64-bit hashes take less room than the texts.
                 if hash(name) in seen:
@@ -168,6 +163,7 @@ class TarIndex:
                     mtime=tar.mtime,
                     offset=member.offset_data,
                 )
+        _warn_of_unread(tar.uri, unread)
 
     def _look_up(self) -> ObjectInfo:
         """The tar as it is now.
@@ -216,87 +212,6 @@ def read_ahead(tars: Iterator[TarIndex]) -> Iterator[TarIndex]:
             tar.close()
 
 
-def iter_members(file: BinaryIO, uri: str) -> Iterator[tarfile.TarInfo]:
-    """Read the headers of a tar.
-
-    Args:
-        file: The tar, open for seeking.
-        uri: Its name, for messages.
-
-    Yields:
-        Every member, of any type. The last one may go beyond the end of the tar.
-
-    Raises:
-        InputError: If it is no tar, has something else where a header should be, or ends in the
-            middle.
-    """
-    end = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    headers = cast("IO[bytes]", _Headers(file))
-    try:
-        # Its own iteration would keep every member, and end without a word at a damaged header.
-        tar = tarfile.TarFile(fileobj=headers, encoding="utf-8")
-    except _DAMAGE as error:
-        raise InputError(
-            f"{uri}: not a tar ({error}); a compressed one has to be unpacked, another renamed"
-        ) from None
-    at = members = 0
-    while at < end:
-        file.seek(at)
-        # Its end may be cut off, too: nothing is lost with that.
-        if not any(file.read(tarfile.BLOCKSIZE)):
-            return
-        file.seek(at)
-        try:
-            member = tarfile.TarInfo.fromtarfile(tar)
-        except _DAMAGE as error:
-            if file.tell() >= end:
-                raise InputError(_describe_end(uri, members)) from None
-            raise InputError(_describe_damage(uri, at, members, str(error))) from None
-        # Python reads sizes below zero, and would go round for ever.
-        if member.size < 0 or tar.offset <= at:
-            reason = f"a size of {member.size} bytes"
-            raise InputError(_describe_damage(uri, at, members, reason))
-        yield member
-        at, members = tar.offset, members + 1
-        # The size of a sparse file is not that of its bytes in the tar.
-        if member.isreg() and not member.issparse() and member.offset_data + member.size > end:
-            raise InputError(_describe_end(uri, members))
-
-
-def _describe_end(uri: str, members: int) -> str:
-    return (
-        f"{uri}: ends in the middle, after {members} members; what follows is missing: write the "
-        "tar anew, or leave it out"
-    )
-
-
-def _describe_damage(uri: str, at: int, members: int, reason: str) -> str:
-    return (
-        f"{uri}: no header of a tar at byte {at}, after {members} members ({reason}); what follows "
-        "cannot be found: write the tar anew, or leave it out"
-    )
-
-
-class _Headers:
-    """What `tarfile` reads from: no header makes it read, and keep, a large part of the tar."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.seek = file.seek
-        self.tell = file.tell
-
-    def read(self, size: int) -> bytes:
-        """Read the next bytes of a header.
-
-        Raises:
-            ReadError: If they are too many.
-        """
-        if not 0 <= size <= _HEADER_BYTES:
-            raise tarfile.ReadError(f"a header of {size} bytes, at most {_HEADER_BYTES} are read")
-        return self._file.read(size)
-
-
 def _open_tar(uri: str) -> BinaryIO:
     """Open a tar for seeking.
 
@@ -314,8 +229,25 @@ def _open_tar(uri: str) -> BinaryIO:
     return file
 
 
-def _is_plain(member: tarfile.TarInfo, uri: str) -> bool:
+def _is_plain(member: tarfile.TarInfo) -> bool:
     """Say whether a member is a file whose bytes stand in the tar as they are."""
-    if member.issparse():
-        logger.warning("%s: %r is skipped: sparse files are not read", uri, member.name)
     return member.isreg() and not member.issparse()
+
+
+def _name_kind(member: tarfile.TarInfo) -> str:
+    """Name what may stand for a picture elsewhere in the tar, or with holes; "" for all else."""
+    if member.issparse():
+        return "sparse file"
+    return "link" if member.islnk() or member.issym() else ""
+
+
+def _warn_of_unread(uri: str, counts: Counter[str]) -> None:
+    """Tell of members that are skipped though they have names of images."""
+    told = [tell_count(counts[kind], kind) for kind in ("link", "sparse file") if counts[kind]]
+    if told:
+        logger.warning(
+            "%s: members named like images are skipped, for their bytes do not stand under these "
+            "names: %s",
+            uri,
+            " and ".join(told),
+        )

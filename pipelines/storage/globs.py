@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import re
 
+from pipelines.errors import InputError
+from pipelines.storage.uris import redact
+
 _MAGIC = re.compile(r"[*?[]")
 _STARS = re.compile(r"\*\*/|\*+")
+_RANGE = re.compile(r"(.)-(.)|(.)", re.DOTALL)
 
 
 def is_glob(uri: str) -> bool:
@@ -41,6 +45,9 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
 
     Returns:
         The expression, to be used with `fullmatch`.
+
+    Raises:
+        InputError: a range of a set goes down.
     """
     expression, position = [], 0
     while position < len(pattern):
@@ -63,6 +70,22 @@ def _translate_at(pattern: str, position: int) -> tuple[str, int]:
     if character == "[" and end > 0:
         members = pattern[position + 1 : end]
         negation = "^/" if members.startswith("!") else ""
-        escaped = re.sub(r"([\\\[\]^&~|])", r"\\\1", members.removeprefix("!"))
-        return f"[{negation}{escaped}]", end + 1
+        return f"[{negation}{_translate_set(pattern, members.removeprefix('!'))}]", end + 1
     return re.escape(character), position + 1
+
+
+def _translate_set(pattern: str, members: str) -> str:
+    """Translate what stands in brackets; a hyphen at an end of it is a member itself.
+
+    Raises:
+        InputError: a range goes down.
+    """
+    parts = []
+    for low, high, single in _RANGE.findall(members):
+        if low > high:
+            raise InputError(
+                f"{redact(pattern)}: the range {redact(f'{low}-{high}')} in brackets goes down, "
+                f"expected one that goes up; write {redact(f'{high}-{low}')}, or the hyphen last"
+            )
+        parts.append(re.escape(single) or f"{re.escape(low)}-{re.escape(high)}")
+    return "".join(parts)

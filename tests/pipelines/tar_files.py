@@ -5,9 +5,14 @@ from __future__ import annotations
 import io
 import tarfile
 
+import pytest
 import webdataset
 
 from pipelines import storage
+from pipelines.errors import InputError
+from pipelines.storage import ObjectInfo
+from pipelines.tar_headers import iter_members
+from pipelines.tars import TarIndex
 from tests.builders import encode_picture, make_picture
 
 FORMATS = {
@@ -51,6 +56,25 @@ def write_shard(path, samples):
     return str(path)
 
 
+def index(uri, *, suffixes=(".jpg",), **options):
+    return TarIndex(ObjectInfo(uri=uri), suffixes=suffixes, **options)
+
+
+def refusal(uri):
+    """Why a tar is refused."""
+    with pytest.raises(InputError) as error:
+        list(index(uri))
+    message = str(error.value)
+    assert uri in message
+    assert "\n" not in message
+    return message
+
+
+def headers(data):
+    """Names of a tar's members."""
+    return [member.name for member in iter_members(io.BytesIO(data), "t.tar")]
+
+
 def draw(*numbers, size=(40, 48)):
     """Files of pictures, and what a sample of a data set has beside them."""
     height, width = size
@@ -69,7 +93,7 @@ def extract(data):
 
 def change_header(data, at, **fields):
     """Write over fields of the header at a byte, and make its checksum right again."""
-    places = {"size": 124, "type": 156}
+    places = {"size": 124, "type": 156, "extended": 482}
     header = bytearray(data[at : at + 512])
     for name, value in fields.items():
         header[places[name] : places[name] + len(value)] = value

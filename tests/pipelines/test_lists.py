@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,9 +12,11 @@ import pytest
 
 from pipelines import storage
 from pipelines.errors import InputError
-from pipelines.lists import iter_list
+from pipelines.lists import is_list, iter_list
+from pipelines.manifest import list_generations
 from pipelines.selection import SelectionCounts, select_images
 from pipelines.storage import ObjectInfo
+from tests.pipelines.manifest.updates import begin, look_again
 
 INVENTORY = {
     "bucket": pa.string(),
@@ -127,13 +130,95 @@ def test_twins_in_a_list_are_found_in_little_memory(tmp_path):
     assert peak < 60 * count
 
 
-def test_a_folder_that_is_called_like_a_list_is_told_so(store_root):
+@pytest.mark.parametrize("name", ["photos.txt", "spark.PARQUET"])
+def test_a_local_folder_that_is_called_like_a_list_is_a_folder(tmp_path, name):
+    folder = str(tmp_path / name)
+    storage.write_bytes(f"{folder}/a.jpg", b"x")
+    for images in (folder, f"{folder}/", f"file://{folder}"):
+        found, _ = select(storage.resolve_uri(images))
+        assert [info.uri for info in found] == [f"{folder}/a.jpg"]
+
+
+def test_a_local_name_is_looked_at_as_the_user_wrote_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos.txt").mkdir()
+    (tmp_path / "list.txt").touch()
+    names = [
+        "photos.txt",
+        "./photos.txt",
+        f"file://{tmp_path}/photos.txt",
+        "list.txt",
+        "absent.txt",
+    ]
+    assert [is_list(name) for name in names] == [False, False, False, True, True]
+
+
+@pytest.mark.s3
+def test_a_prefix_that_is_called_like_a_list_is_told_so(s3_bucket):
     for name in ("photos.txt", "spark.parquet"):
-        folder = storage.join_uri(store_root, name)
+        folder = f"s3://{s3_bucket}/{name}"
         storage.write_bytes(storage.join_uri(folder, "a.jpg"), b"x")
         with pytest.raises(InputError, match="no such object; give a text or Parquet list, or end"):
             select(folder)
         assert [info.uri for info in select(f"{folder}/")[0]] == [f"{folder}/a.jpg"]
+
+
+def put_text(folder, *keys):
+    uri = storage.join_uri(str(folder), "list.txt")
+    storage.write_bytes(uri, "".join(f"s3://photos/{key}\n" for key in keys).encode())
+    return uri
+
+
+def put_names(folder, *keys):
+    return put_table(folder, pa.table({"image": [f"s3://photos/{key}" for key in keys]}))
+
+
+def put_keys(folder, *keys):
+    return put_inventory(folder, *({"key": key} for key in keys))
+
+
+@pytest.fixture(params=[put_text, put_names, put_keys])
+def changing(request, tmp_path):
+    """A local list of three images, of which the first is read before one of it alone is left."""
+    uri = request.param(tmp_path, "1.jpg", "2.jpg", "3.jpg")
+    shorter = request.param(tmp_path / "shorter", "1.jpg")
+
+    def read(**options):
+        counts = SelectionCounts()
+        found = select_images(uri, output="/nowhere", suffixes=(".jpg",), counts=counts, **options)
+        yield next(found)
+        # As a shell does: the same file, emptied and written anew.
+        with Path(uri).open("wb") as file:
+            file.write(storage.read_bytes(shorter))
+        yield from found
+
+    return read
+
+
+@pytest.mark.parametrize("limit", [None, 2])
+def test_a_local_list_that_is_written_over_while_it_is_read_is_refused(changing, limit):
+    told = "changed while it was read, .* run the same command again once it is whole"
+    with pytest.raises(InputError, match=told):
+        list(changing(limit=limit))
+
+
+def test_that_a_list_has_changed_is_told_before_what_is_wrong_in_it(tmp_path):
+    lines = [f"s3://photos/{number:060d}.jpg" for number in range(50_000)]
+    uri = put_text(tmp_path, *lines)
+    found = select_images(uri, output="/nowhere", suffixes=(), counts=SelectionCounts())
+    assert next(found)
+    with Path(uri).open("r+b") as file:
+        file.write(b"\xff\xff\n" * 2**20)
+    with pytest.raises(InputError, match="changed while it was read"):
+        list(found)
+
+
+def test_of_a_list_that_is_written_over_an_update_writes_nothing(changing, tmp_path):
+    output = str(tmp_path / "out")
+    begin(output, [ObjectInfo(uri=f"s3://photos/{number}.jpg") for number in (1, 2, 3)])
+    with pytest.raises(InputError, match="changed while it was read"):
+        look_again(output, changing(), is_list=True)
+    assert list_generations(output) == [0]
 
 
 @pytest.mark.parametrize("damage", ["page", "text"])

@@ -91,6 +91,11 @@ def test_brackets_are_a_glob_where_no_folder_has_that_name(store_root):
     assert select_names(store_root, "trip[12]/*") == (["trip1/a.jpg", "trip2/b.jpg"], 0)
 
 
+def test_a_glob_whose_range_goes_down_is_refused(store_root):
+    put(store_root, "in/a.jpg")
+    assert "[z-a]*.jpg: the range z-a" in refusal(storage.join_uri(store_root, "in/[z-a]*.jpg"))
+
+
 def test_one_image_may_be_named(store_root):
     put(store_root, "in/a.jpg", "in/a.jpg.png")
     assert select_names(store_root, "in/a.jpg") == (["in/a.jpg"], 0)
@@ -326,6 +331,13 @@ def test_a_compressed_tar_is_refused_where_it_is_named(store_root, name):
     for images in (uri, pattern, put_list(store_root, "list.txt", uri)):
         assert "unpack it" in refusal(images)
     assert select_names(store_root, "in") == (["in/a.jpg"], 1)
+
+
+def test_an_image_that_is_called_like_a_tar_before_its_ending_is_an_image(store_root):
+    put(store_root, "in/holiday.tar.jpg")
+    uri = storage.join_uri(store_root, "in", "holiday.tar.jpg")
+    for images in (uri, put_list(store_root, "list.txt", uri)):
+        assert select(images) == ([uri], 0)
 
 
 def test_a_tar_that_is_missing_or_none_is_refused(store_root):

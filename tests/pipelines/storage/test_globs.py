@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import glob
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.errors import InputError
 from pipelines.storage.globs import compile_glob, is_glob, split_glob
 
 
@@ -35,10 +37,40 @@ from pipelines.storage.globs import compile_glob, is_glob, split_glob
         ("a/*.jpg", "a/new\nline.jpg", True),
         ("a/[^b].jpg", "a/^.jpg", True),
         ("a+(b)/*", "a+(b)/c", True),
+        ("a/[!-b].jpg", "a/0.jpg", True),
+        ("a/[!-b].jpg", "a/-.jpg", False),
+        ("a/[b-].jpg", "a/-.jpg", True),
+        ("a/[a-c--].jpg", "a/-.jpg", True),
+        ("a/[+--].jpg", "a/,.jpg", True),
+        ("a/[]-a].jpg", "a/^.jpg", True),
+        ("a/[\\d].jpg", "a/1.jpg", False),
     ],
 )
 def test_a_pattern_matches_whole_names(pattern, name, is_match):
     assert bool(compile_glob(pattern).fullmatch(name)) is is_match
+
+
+@pytest.mark.parametrize(
+    ("pattern", "told"),
+    [
+        ("a/[z-a]*.jpg", "the range z-a in brackets goes down, .* write a-z, or the hyphen last"),
+        ("a/[!9-0]", "the range 9-0 in brackets"),
+        ("a/[b-\n]", r"the range b-\\n in brackets"),
+        ("a/[x-\\]", r"the range x-\\ in brackets"),
+    ],
+)
+def test_a_range_that_goes_down_is_refused_in_one_sentence(pattern, told):
+    with pytest.raises(InputError, match=told) as error:
+        compile_glob(pattern)
+    assert error.value.exit_code == 2
+    assert "\n" not in str(error.value)
+
+
+@settings(deadline=None, max_examples=500, derandomize=True)
+@given(pattern=st.text("[]!-^\\az*?&~|/.#\n", max_size=12))
+def test_any_text_is_a_glob_or_refused(pattern):
+    with suppress(InputError):
+        compile_glob(pattern)
 
 
 @settings(deadline=None, max_examples=100, derandomize=True)
