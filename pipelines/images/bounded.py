@@ -81,6 +81,9 @@ def _is_cheap(data: bytes, limits: ImageLimits) -> bool:
         header = read_header(image_format, data, limits.max_frames)
     except ImageError:
         return True
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        # Of bytes that nobody has thought of: decoding finds the reason, in a child.
+        return False
     n_pixels = header.width * header.height
     work = n_pixels * header.passes
     return n_pixels > limits.max_pixels or (work <= _PLAIN_PIXELS and not header.is_arithmetic)

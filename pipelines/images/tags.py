@@ -112,7 +112,13 @@ class Layout:
 
         Returns:
             The integer.
+
+        Raises:
+            struct.error: It is not all there.
         """
+        if position > len(data):
+            # A position of 2^63 or more would be another error to Python.
+            raise struct.error(f"position {position} in {len(data)} bytes")
         value: int = struct.unpack_from(self.order + letter, data, position)[0]
         return value
 

@@ -128,4 +128,10 @@ def list_odd_pictures():
         for image_format in ("JPEG", "PNG", "WEBP"):
             name = f"orientation-{orientation}.{image_format.lower()}"
             files[name] = encode(image, image_format, exif=make_exif(orientation))
+    for position in (2**31, 2**63, 2**64 - 1):
+        # BigTIFF, whose positions are more than Python takes for one.
+        exif = b"Exif\0\0" + b"II+\0" + struct.pack("<HHQ", 8, 0, position)
+        for image_format in ("JPEG", "PNG", "WEBP"):
+            name = f"exif-at-{position}.{image_format.lower()}"
+            files[name] = encode(image, image_format, exif=exif)
     return files

@@ -101,6 +101,17 @@ def test_a_jpeg_of_arithmetic_coding_goes_to_a_child(sent_to_a_child):
     assert len(sent_to_a_child) == 1
 
 
+def test_a_header_that_cannot_be_read_for_an_unknown_reason_is_judged_in_a_child(
+    sent_to_a_child, monkeypatch
+):
+    def fail(*_):
+        raise OverflowError("Python int too large to convert to C ssize_t")
+
+    monkeypatch.setattr(bounded, "read_header", fail)
+    decode_image_within(FILES["jpeg"], LIMITS, SECONDS)
+    assert sent_to_a_child == [FILES["jpeg"]]
+
+
 @pytest.mark.parametrize("decode", WAYS)
 def test_an_image_that_takes_too_long_has_its_reason(decode):
     data = encode(np.zeros((1500, 2000, 3), np.uint8), "WEBP")

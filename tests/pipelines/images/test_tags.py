@@ -40,6 +40,18 @@ def test_a_damaged_exif_block_means_upright(block):
     assert read_orientation(block) in range(1, 9)
 
 
+@pytest.mark.parametrize("position", [26, 27, 2**31, 2**63, 2**64 - 1])
+def test_a_directory_beyond_the_end_means_upright(position):
+    """Found by reading: Python has another error for positions that it does not take at all."""
+    assert read_orientation(b"II+\0" + struct.pack("<HHQ", 8, 0, position) + bytes(10)) == 1
+
+
+def test_pages_after_one_that_is_beyond_the_end_are_not_counted():
+    directory = struct.pack("<QHHQQ", 1, Tag.WIDTH, 3, 1, 8)
+    data = b"II+\0" + struct.pack("<HHQ", 8, 0, 16) + directory + struct.pack("<Q", 2**64 - 1)
+    assert count_directories(read_layout(data), data, limit=100) == 1
+
+
 def test_pages_are_counted_up_to_the_limit():
     first, *rest = [Image.fromarray(make_picture(8, 8)) for _ in range(5)]
     data = encode(first, "TIFF", save_all=True, append_images=rest)
