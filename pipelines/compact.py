@@ -148,8 +148,10 @@ class _Copy:
 
     def clear(self, left: Sequence[str]) -> None:
         """Delete what a copy cut short left behind."""
-        self._lease.confirm()
-        storage.delete(left)
+        for uri in left:
+            # Of another copy by now, if this one was paused for so long.
+            self._lease.confirm()
+            storage.delete([uri])
 
     def add(self, table: str, data: bytes) -> None:
         """Put the next file of a table."""
