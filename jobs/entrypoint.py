@@ -10,11 +10,13 @@ import io
 import itertools
 import json
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
@@ -119,6 +121,7 @@ def run_command(
         # Ray, for one, tells on stdout of workers that died: there stands the result, and no more.
         with _termination_as_interrupt(), contextlib.redirect_stdout(sys.stderr):
             result = run(config)
+        _print(json.dumps(result.values) if output.json else result.text)
     except PipelineError as error:
         return _complain(error)
     except KeyboardInterrupt:
@@ -129,8 +132,26 @@ def run_command(
         kind, words = type(error).__name__, " ".join(str(error).split())
         sys.stderr.write(f"error: unexpected {kind}: {words}; --verbose shows where\n")
         return FAILED
-    sys.stdout.write((json.dumps(result.values) if output.json else result.text) + "\n")
     return result.exit_code
+
+
+def _print(text: str) -> None:
+    """Write the result to stdout, in its encoding; a reader that has gone is no failure.
+
+    Raises:
+        PipelineError: If it cannot be written; what was to be done is done.
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would fail once more when the process ends.
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return
+        raise PipelineError(f"stdout: the work is done, its result is lost: {error}") from error
 
 
 # Raises what tyro has to say of wrong flags as one sentence, like every other mistake of a user.

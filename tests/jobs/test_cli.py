@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -222,3 +223,44 @@ def test_an_interrupt_is_no_traceback():
     ended = run_with(raising(KeyboardInterrupt()))
     assert ended.code == 130
     assert "Traceback" not in ended.err
+
+
+def print_result(*, stdout=subprocess.PIPE, **environment):
+    """A process of a command whose result is not ASCII."""
+    program = (
+        "import dataclasses, sys; from jobs import entrypoint;"
+        "config = dataclasses.make_dataclass('Nothing', [], frozen=True);"
+        "result = entrypoint.Result(values={}, text='b\\u00fccher ' * 100_000);"
+        "sys.exit(entrypoint.run_command("
+        "config, lambda _: result, name='nothing', description='', args=[]))"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_result_that_cannot_be_written_is_one_sentence():
+    with Path("/dev/full").open("w") as full, print_result(stdout=full) as process:
+        err = process.communicate()[1]
+    assert process.returncode == 1
+    assert len(err.splitlines()) == 1
+    assert err.startswith("error: stdout: the work is done, its result is lost: [Errno 28]")
+
+
+def test_a_reader_that_has_gone_is_no_failure():
+    with print_result() as process:
+        process.stdout.close()
+        err = process.stderr.read()
+    assert (process.returncode, err) == (0, "")
+
+
+def test_a_result_is_written_where_stdout_knows_only_ascii():
+    with print_result(PYTHONIOENCODING="ascii") as process:
+        out, err = process.communicate()
+    assert (process.returncode, err) == (0, "")
+    assert out.startswith(r"b\xfccher")
