@@ -311,7 +311,7 @@ def write_update(
     slice_bytes: int,
     count_skipped: Callable[[], int],
     check: Callable[[], None],
-) -> Changes:
+) -> Changes | None:
     """Compare, and write the next generation if there is work.
 
     Args:
@@ -324,9 +324,10 @@ def write_update(
         check: Called before each object is written; raises if another driver has taken over.
 
     Returns:
-        What changed; nothing was written if it is nothing.
+        What changed; nothing was written if it is nothing. None if another driver's listing came to
+        stand as this generation, which knows nothing of it.
     """
-    before = comparison.manifest.summary
+    before, own = comparison.manifest.summary, None
 
     def slices() -> Iterator[tuple[int, list[ManifestEntry]]]:
         if listing is None:
@@ -338,8 +339,9 @@ def write_update(
         yield from comparison.touched_slices()
 
     def sum_up(counts: GenerationCounts) -> ManifestSummary:
+        nonlocal own
         changes = comparison.count()
-        return ManifestSummary(
+        own = ManifestSummary(
             generation=before.generation + 1,
             slices=max(before.slices, counts.slices),
             images=before.images + changes.added - changes.vanished,
@@ -349,11 +351,12 @@ def write_update(
             todo=counts.todo,
             parts=tuple(counts.parts),
         )
+        return own
 
-    write_generation(
+    standing = write_generation(
         comparison.manifest.output, before.generation + 1, slices(), sum_up=sum_up, check=check
     )
-    return comparison.count()
+    return comparison.count() if standing == own else None
 
 
 def _join(pieces: list[NDArray[_Number]]) -> NDArray[_Number]:

@@ -27,6 +27,7 @@ from pipelines.annotate.attempts import (
 from pipelines.annotate.config import DtypeChoice
 from pipelines.annotate.rehearsal import Rehearsal
 from pipelines.annotate.stages import (
+    SLICE_PIXEL_BYTES,
     StageConfig,
     detect_slice,
     read_slice,
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
 _CPUS_PER_WRITE = 0.25
 """Writing waits for the store more than it computes (assumed)."""
-_BLOCK_BYTES = 8 * 2**30
-"""Above any slice: Ray Data splits a block that is larger than its target."""
 
 
 class _StartCounter:
@@ -197,7 +196,8 @@ def _map_slices(blocks: Dataset, stage: Any, **options: Any) -> Dataset:  # noqa
 
 def _set_context() -> None:
     context = DataContext.get_current()
-    context.target_max_block_size = _BLOCK_BYTES
+    # Ray Data splits a block that is larger.
+    context.target_max_block_size = SLICE_PIXEL_BYTES
     # Ours is the progress that a person sees; Ray's bars would be drawn over it.
     context.enable_progress_bars = False
     # What a stage raises reaches the user as one sentence, not as Ray's log of its traceback.

@@ -167,7 +167,7 @@ def write_next_generation(
     manifest: Manifest,
     counts: dict[int, RowCounts],
     check: Callable[[], None],
-) -> Changes:
+) -> Changes | None:
     """Look again, as `--update` and `--retry-failed` ask, and write down what there is to do.
 
     Args:
@@ -177,7 +177,8 @@ def write_next_generation(
         check: Raises if another driver has taken over.
 
     Returns:
-        What has changed.
+        What has changed; None if another driver's listing came to stand, so that it has to be done
+        and then looked at again.
 
     Raises:
         InputError: If no image is there any more.
@@ -188,7 +189,7 @@ def write_next_generation(
         manifest,
         failed,
         None if config.update else sorted(failed),
-        is_list=is_list(config.images),
+        is_list=is_list(storage.resolve_uri(config.images)),
         # Of a list the versions may be older than the objects, and stay so.
         doubted=set(chain.from_iterable(changed.values())) if config.update else (),
     )
@@ -202,6 +203,13 @@ def write_next_generation(
         count_skipped=lambda: 0 if listing is None else listing.counts.skipped,
         check=check,
     )
+    if changes is None:
+        logger.warning(
+            "%s: another driver's listing came to stand; it is done, then the images are looked at "
+            "again",
+            manifest.output,
+        )
+        return None
     if config.update:
         logger.info(
             "since the last listing: %s new, %s changed, %s gone",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +15,7 @@ from overfeat.predict_config import PredictConfig
 from overfeat.views import ViewPlan
 from overfeat.zoo import get_architecture
 from pipelines.annotate.config import AnnotateConfig
+from pipelines.annotate.stages import SLICE_PIXEL_BYTES
 from pipelines.errors import InputError
 from pipelines.weights import ModelFiles
 
@@ -22,6 +24,10 @@ logger = logging.getLogger(__name__)
 MAX_FEATURE_BYTES: Final = 2**30
 """Vectors of a slice (assumed): a worker holds them three times while it collects or encodes them,
 and a node has more than one worker."""
+
+_LONG_SIDES: Final = 4
+"""How many times as long as its short side an image is that a slice full of must fit (assumed): all
+of it is kept where crops are cut from it. A longer one may be refused by itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,13 +71,14 @@ def resolve_model(config: AnnotateConfig, files: ModelFiles) -> ResolvedModel:
 
     Raises:
         InputError: If a canvas has no room for one of a network's windows, there is no such
-            feature layer, or a slice would have too many bytes of features.
+            feature layer, or a slice would have too many bytes of pixels or features.
     """
     predict = config.predict_config()
     try:
         plans = tuple(plan_views(member.config, predict) for member in files.members)
     except ValueError as error:
         raise InputError(f"--{error}") from error
+    _check_pixel_bytes(config, plans)
     if "detect" in config.tasks:
         _warn_of_windows(config, files)
     features = None
@@ -82,6 +89,29 @@ def resolve_model(config: AnnotateConfig, files: ModelFiles) -> ResolvedModel:
             raise InputError(f"--feature-{error}") from error
         _check_feature_bytes(config, features)
     return ResolvedModel(digest=files.digest, plans=plans, features=features)
+
+
+def _check_pixel_bytes(config: AnnotateConfig, plans: Sequence[ViewPlan]) -> None:
+    """Refuse slices that the engine would split.
+
+    Raises:
+        InputError: If a slice's images may be so large.
+    """
+    views = [view for plan in plans for view in plan.place(height=1, width=_LONG_SIDES)]
+    size = CHANNELS * max(max(v.canvas.area, v.fitted_height * v.fitted_width) for v in views)
+    images = _count_slice_images(config)
+    if images * size > SLICE_PIXEL_BYTES:
+        fitting = SLICE_PIXEL_BYTES // size
+        advice = f"lower --slice-size to {fitting}" if fitting else "choose smaller --scales"
+        raise InputError(
+            f"--slice-size: {images:,} images of up to {size:,} bytes of pixels are "
+            f"{images * size:,} bytes, expected at most {SLICE_PIXEL_BYTES:,}; {advice}"
+        )
+
+
+def _count_slice_images(config: AnnotateConfig) -> int:
+    """Most images in a slice."""
+    return min(config.slice_size, config.limit or config.slice_size)
 
 
 def _warn_of_windows(config: AnnotateConfig, files: ModelFiles) -> None:
@@ -118,7 +148,7 @@ def _measure_features(
 
 def _check_feature_bytes(config: AnnotateConfig, features: FeatureShape) -> None:
     size = features.image_bytes
-    images = min(config.slice_size, config.limit or config.slice_size)
+    images = _count_slice_images(config)
     if images * size <= MAX_FEATURE_BYTES:
         return
     fitting = MAX_FEATURE_BYTES // size

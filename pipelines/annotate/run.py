@@ -155,9 +155,11 @@ def _drive(driver: _Driver, listing: Listing | None, started: datetime) -> Annot
         engine = Engine(config, stack)
         run = find_run(config, output, driver.model) or _create_run(driver, engine)
         manifest = _open_manifest(driver, run, listing)
-        tally, changes = _Tally(), None
+        tally = _Tally()
+        changes: Changes | None = None
         _finish(driver, engine, run, manifest, tally)
-        if config.update or config.retry_failed:
+        # Of a listing that is another driver's nothing is known: it is done, then looked at again.
+        while (config.update or config.retry_failed) and changes is None:
             changes = _look_again(driver, engine, run, manifest, tally)
             manifest = open_manifest(output) or manifest
             _finish(driver, engine, run, manifest, tally)
@@ -178,8 +180,8 @@ def _create_run(driver: _Driver, engine: Engine) -> OpenRun:
 
 def _look_again(
     driver: _Driver, engine: Engine, run: OpenRun, manifest: Manifest, tally: _Tally
-) -> Changes:
-    """Write the next generation.
+) -> Changes | None:
+    """Write the next generation; None if another driver's came to stand.
 
     Raises:
         InputError: If its images are refused before this command has done any.

@@ -25,7 +25,7 @@ from pipelines.annotate.commit import commit_slice
 from pipelines.annotate.denied import check_credentials
 from pipelines.annotate.kept import find_kept
 from pipelines.annotate.rows import nest_answers
-from pipelines.errors import ImageError, PipelineError
+from pipelines.errors import ImageError, ImageReason, PipelineError
 from pipelines.images import ImageLimits, decode_image_apart, decode_image_within
 from pipelines.manifest import SlicePlace
 from pipelines.storage import ObjectBytes, ObjectInfo
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 _READ_COLUMNS: Final[dict[str, pa.DataType]] = {
     "slice": pa.int32(),
     "generation": pa.int32(),
+    # Of the slice: what has fewer is a part of it.
+    "rows": pa.int32(),
     # Part of the manifest that lists the slice.
     "listed": pa.string(),
     # Null in the one row of a slice that has lost all its images: Ray drops blocks of no rows.
@@ -59,6 +61,10 @@ _READ_COLUMNS: Final[dict[str, pa.DataType]] = {
 }
 READ_SCHEMA: Final = pa.schema(_READ_COLUMNS)
 
+SLICE_PIXEL_BYTES: Final = 8 * 2**30
+"""Pixels of a slice at most (assumed: more is more than a worker has). Ray Data splits a block of
+half as much again."""
+
 _READ_AT_ONCE: Final = 32
 """Images (assumed: twice what a store is asked for at a time, so that few wait for a slow one)."""
 
@@ -68,7 +74,6 @@ _SUMMARY_COLUMNS: Final[dict[str, pa.DataType]] = {
     "slice": pa.int32(),
     "images_read": pa.int32(),
     "counts": pa.string(),
-    "size_bytes": pa.int64(),
     "seconds": pa.string(),
 }
 SUMMARY_SCHEMA: Final = pa.schema(_SUMMARY_COLUMNS)
@@ -138,7 +143,7 @@ def read_slice(
         answers = storage.read_objects(infos[group], max_bytes=config.limits.max_bytes)
         read = time.perf_counter()
         for row, info, answer in zip(todo[group], infos[group], answers, strict=True):
-            row.update(_decode(info, answer, config, decode))
+            row.update(_decode(info, answer, config, decode, SLICE_PIXEL_BYTES // len(rows)))
             asked.append((info, answer if isinstance(answer, ImageError) else None))
         read_seconds += read - started
         decode_seconds += time.perf_counter() - read
@@ -146,6 +151,7 @@ def read_slice(
     always = {
         "slice": place.number,
         "generation": place.generation,
+        "rows": len(rows),
         "listed": place.part,
         "receipt": receipt,
         "read_seconds": read_seconds / len(rows),
@@ -159,23 +165,40 @@ def _decode(
     answer: ObjectBytes | ImageError,
     config: StageConfig,
     decode: Callable[[bytes, ImageLimits, float], NDArray[np.uint8]],
+    room: int,
 ) -> dict[str, object]:
-    """Make the columns of one image."""
+    """Make the columns of one image, of so many bytes of pixels at most."""
     row: dict[str, object] = {"etag": info.etag, "size": info.size}
     try:
         if isinstance(answer, ImageError):
             raise answer
         row |= {"etag": answer.etag, "size": len(answer.data)}
         image = decode(answer.data, config.limits, config.image_timeout)
+        prepared = prepare_image(image, config.plans)
+        _check_room(prepared, room)
     except ImageError as error:
         return row | {"error_type": str(error.reason), "error": error.message}
-    prepared = prepare_image(image, config.plans)
     return row | {
         "height": prepared.height,
         "width": prepared.width,
         "pixels": prepared.pixels.tobytes(),
         "pixel_width": prepared.pixels.shape[1],
     }
+
+
+def _check_room(prepared: PreparedImage, room: int) -> None:
+    """Refuse a long strip, all of which is kept where crops are cut from its short side.
+
+    Raises:
+        ImageError: If its pixels take more than its part of a slice.
+    """
+    if prepared.pixels.nbytes > room:
+        raise ImageError(
+            ImageReason.TOO_LARGE,
+            f"strip of {prepared.width} x {prepared.height} pixels: what crops are cut from takes "
+            f"{prepared.pixels.nbytes:,} bytes, expected at most {room:,} of each image of its "
+            "slice; a run into another --output may take it, with --views dense",
+        )
 
 
 def rehearse_slice(table: pa.Table, rehearse: Callable[[PreparedImage], None]) -> pa.Table:
@@ -260,8 +283,16 @@ def write_slice(table: pa.Table, config: StageConfig) -> pa.Table:
 
     Returns:
         A table of `SUMMARY_SCHEMA` with one row.
+
+    Raises:
+        PipelineError: If it is a part of a slice: a receipt would stand for the whole of it.
     """
     started = time.perf_counter()
+    if (rows := table["rows"][0].as_py()) != len(table):
+        raise PipelineError(
+            f"slice {table['slice'][0]}: {len(table):,} of its {rows:,} images came to be written; "
+            "the engine has split it: choose another --output and a lower --slice-size"
+        )
     counts = commit_slice(
         table,
         output=config.output,
@@ -276,7 +307,6 @@ def write_slice(table: pa.Table, config: StageConfig) -> pa.Table:
         "slice": table["slice"][0].as_py(),
         "images_read": len(done),
         "counts": counts.encode(),
-        "size_bytes": int(_sum(done, "size")),
         "seconds": json.dumps(seconds),
     }
     return pa.Table.from_pylist([row], SUMMARY_SCHEMA)

@@ -221,7 +221,7 @@ def test_of_two_drivers_the_first_to_finish_decides(store_root):
     slower = open_manifest(store_root)
     look_again(store_root, make_listing("a1", "b2"))
     stands = read_summary(store_root)
-    write_update(
+    changes = write_update(
         Comparison(slower, {}, None),
         iter(make_listing("a1", "b2", "c1")),
         slice_size=SLICE_SIZE,
@@ -229,6 +229,7 @@ def test_of_two_drivers_the_first_to_finish_decides(store_root):
         count_skipped=lambda: 0,
         check=lambda: None,
     )
+    assert changes is None, "what stands is not what this one found"
     assert read_summary(store_root) == stands
 
 

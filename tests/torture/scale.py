@@ -106,7 +106,6 @@ class _Engine:
             "slice": place.number,
             "images_read": images,
             "counts": counts.encode(),
-            "size_bytes": 0,
             "seconds": '{"' + '": 0, "'.join(STAGES) + '": 0}',
         }
         return pa.Table.from_pylist([row], SUMMARY_SCHEMA)

@@ -9,8 +9,11 @@ import ray
 import torch
 from ray.data import DataContext
 
+from pipelines.annotate import graph
 from pipelines.annotate.graph import DetectActor
 from pipelines.annotate.run import annotate
+from pipelines.errors import PipelineError
+from pipelines.receipts import list_receipts
 from pipelines.weights import fetch_model
 from tests.builders import (
     annotate_without_ray,
@@ -46,6 +49,18 @@ def test_a_slice_stays_whole_and_the_number_of_workers_changes_no_row(
     report = annotate(config)
     assert report.slices_done == 5
     assert_same_rows(config.output, plain)
+
+
+@pytest.mark.ray
+def test_a_slice_that_the_engine_splits_all_the_same_ends_the_run_and_leaves_no_receipt(
+    tmp_path, checkpoint, small_blocks, monkeypatch
+):
+    write_pictures(str(tmp_path / "in"), 6)
+    config = make_config(str(tmp_path), checkpoint, slice_size=6, workers=1)
+    monkeypatch.setattr(graph, "SLICE_PIXEL_BYTES", 10_000)
+    with pytest.raises(PipelineError, match=r"slice 0: \d of its 6 images came to be written"):
+        annotate(config)
+    assert list_receipts(config.output) == set()
 
 
 def test_a_detect_actor_computes_on_the_threads_that_it_is_given(tmp_path, checkpoint, monkeypatch):

@@ -90,6 +90,26 @@ def test_a_scale_without_room_for_a_window_is_refused(files):
     assert "--scales: received 100x300, expected at least 221x221" in sentence
 
 
+@pytest.mark.parametrize(
+    ("changes", "fitting"),
+    [
+        # Rows, columns and colours of the largest canvas, or of four times its square of a crop's.
+        ({"scales": ("245x245", "1000x2000")}, 2**33 // (1000 * 2000 * 3)),
+        ({"views": "ten-view"}, 2**33 // (256 * 1024 * 3)),
+        ({"views": "original"}, 2**33 // (231 * 924 * 3)),
+    ],
+)
+def test_slices_whose_pixels_the_engine_would_split_are_refused(one, changes, fitting):
+    sentence = refusal(one, **changes, slice_size=fitting + 1)
+    assert f"lower --slice-size to {fitting}" in sentence
+    for allowed in ({"slice_size": fitting}, {"slice_size": fitting + 1, "limit": fitting}):
+        assert resolve_model(make_config("/r", "w", **changes, **allowed), one)
+
+
+def test_an_image_whose_pixels_alone_are_too_many_is_told_so(one):
+    assert "choose smaller --scales" in refusal(one, scales=("60000x60000",), slice_size=1)
+
+
 def test_features_are_resolved_only_if_they_are_asked_for(one):
     assert resolve_model(make_config("/r", "w"), one).features is None
     assert resolve_features(one).layer == "fc8"

@@ -81,6 +81,29 @@ def test_updates_over_a_list_whose_versions_are_old_come_to_an_end(tmp_path, che
         assert (report.changes, report.failed, report.images_read) == (Changes(), 0, 0)
 
 
+def test_an_update_that_finds_another_drivers_listing_in_its_place_looks_again(
+    tmp_path, checkpoint, monkeypatch
+):
+    """It would call images done that the other driver had not listed yet."""
+    config = start_with_pictures(tmp_path, checkpoint)
+    annotate(config)
+    write_pictures(config.images, 2, start=20)
+    create, late = storage.create_bytes, Path(config.images, "photo-021.jpg")
+
+    def come_second(uri, data, **options):
+        if "generation-000001" in uri:
+            monkeypatch.setattr(storage, "create_bytes", create)
+            late.rename(tmp_path / "aside")
+            look_again(config, config.output)
+            (tmp_path / "aside").rename(late)
+        return create(uri, data, **options)
+
+    monkeypatch.setattr(storage, "create_bytes", come_second)
+    report = annotate(replace(config, update=True))
+    assert (report.changes, report.generation) == (Changes(added=1), 2)
+    assert (report.images, report.images_read) == (8, 2)
+
+
 def test_a_plain_command_after_an_update_looks_for_no_changes(tmp_path, checkpoint):
     config = start_with_pictures(tmp_path, checkpoint)
     annotate_without_ray(config, config.output)
