@@ -25,9 +25,9 @@ _GLOBAL_BYTES: Final = 64 * 2**10
 """Most that is kept of what is said of all members that follow (assumed; git writes 52 bytes)."""
 _ENTRY_BYTES: Final = 100
 """Of that, what an entry takes beside its letters (assumed)."""
-_END_BYTES: Final = 2**20
-"""Most zeros that are the end of a tar. Assumed: the records that these fill up have 10 KiB, the
-largest in use some hundred."""
+_END_BYTES: Final = 16 * 2**20
+"""Most zeros that are the end of a tar. Assumed: the records that these fill up have 10 KiB, for
+tapes a mebibyte and more."""
 _END_BLOCK_BYTES: Final = 64 * 2**10
 """Of these, what is read at a time (assumed)."""
 

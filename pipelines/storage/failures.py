@@ -43,12 +43,13 @@ class Fault(Enum):
 _MAX_DETAIL = 300
 """Characters of the store's own words in a message: they end in tables and logs."""
 
-_LASTING_STATUSES = frozenset({501, 505})
+_LASTING_STATUSES = frozenset({501, 505, 506, 508, 510, 511})
 """What the server does not know how to do, and will not learn meanwhile."""
 
 _CODES = {
     **dict.fromkeys(("NoSuchKey", "NoSuchVersion", "404", "410"), Fault.MISSING),
     "NoSuchBucket": Fault.MISSING_BUCKET,
+    "507": Fault.DISK_FULL,
     **dict.fromkeys(("InvalidBucketName", "KeyTooLongError", "InvalidURI"), Fault.INVALID_NAME),
     **dict.fromkeys(
         (
@@ -80,7 +81,7 @@ _CODES = {
             "408",
             "429",
             # Those of Cloudflare, 520 and on, are in no standard.
-            *(str(status) for status in range(500, 600) if status not in _LASTING_STATUSES),
+            *(str(status) for status in {*range(500, 600)} - _LASTING_STATUSES - {507}),
         ),
         Fault.TRANSIENT,
     ),

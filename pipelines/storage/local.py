@@ -20,8 +20,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from pipelines.errors import ImageError, ImageReason, InputError, StorageError
-from pipelines.storage.failures import absence_kept, explain, explain_image, explained
+from pipelines.errors import ImageError, ImageReason, InputError
+from pipelines.storage.failures import absence_kept, explain_image, explained
 from pipelines.storage.objects import (
     CreateUnsupportedError,
     ObjectBytes,
@@ -32,13 +32,15 @@ from pipelines.storage.objects import (
 )
 from pipelines.storage.ranges import check_range
 from pipelines.storage.retries import repeat
-from pipelines.storage.uris import escape_surrogates, local_path
+from pipelines.storage.uris import local_path
+from pipelines.storage.walk import describe, make_etag, walk
 
 logger = logging.getLogger(__name__)
 
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_NO_HARD_LINKS = {
+    errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV,
+}  # fmt: skip
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
-_BROKEN_LINK = {errno.ELOOP, errno.ENOTDIR, errno.ENAMETOOLONG}
 _TEMPORARY = re.compile(r".+\.[0-9a-f]{16}\.tmp|create-probe-[0-9a-f]{16}")
 """What a killed process can leave in a scratch folder, `supports_create_if_absent` too."""
 
@@ -52,9 +54,9 @@ class LocalStore:
         with explained(uri):
             status = root.stat()
         if not stat.S_ISDIR(status.st_mode):
-            yield _describe(str(root), status)
+            yield describe(str(root), status)
             return
-        yield from _walk(root, status, name_start)
+        yield from walk(str(root), name_start)
 
     def list_names(self, uri: str) -> set[str]:
         """Name the files directly in a folder; none if it does not exist."""
@@ -91,23 +93,25 @@ class LocalStore:
                 status = path.stat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        return _describe(str(path), status) if stat.S_ISREG(status.st_mode) else None
+        return describe(str(path), status) if stat.S_ISREG(status.st_mode) else None
 
     def write(
         self, uri: str, data: bytes, *, scratch: str | None, seen: Seen | None = None
     ) -> None:
-        """Write a temporary file and rename it; what was seen is looked at right before.
+        """Write a temporary file, and link it where nothing was seen, else rename it.
+
+        What was seen is looked at right before it is renamed over.
 
         Raises:
             OvertakenError: something else stands there.
         """
-        if seen is not None and seen.etag is None:
-            with suppress(CreateUnsupportedError):
-                if not self.create(uri, data, scratch=scratch):
-                    _check_equal(uri, data)
-                return
         final = local_path(uri)
         with explained(uri), _finished_file(final, data, scratch) as temporary:
+            if seen is not None and seen.etag is None:
+                with suppress(CreateUnsupportedError):
+                    if not _link(temporary, final):
+                        _check_equal(uri, data)
+                    return
             if seen is not None and self._see(uri) != seen:
                 _check_equal(uri, data)
                 return
@@ -126,22 +130,32 @@ class LocalStore:
         """
         final = local_path(uri)
         with explained(uri), _finished_file(final, data, scratch) as temporary:
-            try:
-                final.hardlink_to(temporary)
-            except FileExistsError:
-                return False
-            except OSError as error:
-                failure = CreateUnsupportedError(f"{uri}: this file system has no hard links")
-                # Not `from error`: who follows an error that is its own cause never ends.
-                raise (failure if error.errno in _NO_HARD_LINKS else error) from error.__cause__
-            _sync_folder(final.parent)
-        return True
+            return _link(temporary, final)
 
     def delete(self, uris: Iterable[str]) -> None:
         """Remove files."""
         for uri in uris:
             with explained(uri):
                 local_path(uri).unlink(missing_ok=True)
+
+
+def _link(temporary: Path, final: Path) -> bool:
+    """Give a file its final name too; False if that is taken.
+
+    Raises:
+        CreateUnsupportedError: the file system has no hard links.
+        OSError: what else goes wrong.
+    """
+    try:
+        final.hardlink_to(temporary)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        failure = CreateUnsupportedError(f"{final}: this file system has no hard links")
+        # Not `from error`: who follows an error that is its own cause never ends.
+        raise (failure if error.errno in _NO_HARD_LINKS else error) from error.__cause__
+    _sync_folder(final.parent)
+    return True
 
 
 def _check_equal(uri: str, data: bytes) -> None:
@@ -165,121 +179,6 @@ def remove_leftovers(scratch: Path, seconds: float) -> None:
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > seconds:
                     Path(entry.path).unlink()
-
-
-class _Folder:
-    """A folder that is being listed."""
-
-    def __init__(self, path: Path, status: os.stat_result, name_start: str = "") -> None:
-        self.path = path
-        self.identity = _identify(status)
-        self.entries = _sorted_entries(path, name_start)
-
-    def check_same(self, *, is_root: bool) -> None:
-        """Make sure that all of it was listed, and not what a lost mount leaves in its place.
-
-        Raises:
-            StorageError: another folder stands there by now.
-        """
-        with explained(str(self.path)):
-            now: tuple[int, int] | None
-            try:
-                now = _identify(self.path.stat())
-            except FileNotFoundError:
-                # Below the root it was deleted meanwhile, with all that was in it.
-                now = None if is_root else self.identity
-        if now != self.identity:
-            raise StorageError(
-                f"{self.path}: is not the folder that it was when its listing began, as when a "
-                "mount is lost; see that all is there, then run the same command again"
-            )
-
-
-def _walk(root: Path, status: os.stat_result, name_start: str) -> Iterator[ObjectInfo]:
-    """Stream a tree in key order; a link to a folder above itself is not followed."""
-    open_folders = [_Folder(root, status, name_start)]
-    while open_folders:
-        folder = open_folders[-1]
-        entry = next(folder.entries, None)
-        if entry is None:
-            folder.check_same(is_root=len(open_folders) == 1)
-            open_folders.pop()
-            continue
-        found = _stat(entry)
-        if found is None:
-            yield ObjectInfo(uri=escape_surrogates(entry.path))
-        elif stat.S_ISREG(found.st_mode):
-            yield _describe(entry.path, found)
-        elif stat.S_ISDIR(found.st_mode) and _is_no_loop(found, open_folders):
-            open_folders.append(_Folder(Path(entry.path), found))
-
-
-def _stat(entry: os.DirEntry[str]) -> os.stat_result | None:
-    """Look what an entry is; None if it is a file of which that cannot be told.
-
-    Then the read will say why, in the row of this image: it is gone since, or a broken link.
-
-    Raises:
-        StorageError: it may be a folder, and what is in it would be left out without a word.
-    """
-    try:
-        return entry.stat()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        # Told by the listing itself, on most file systems.
-        with explained(entry.path):
-            is_file = entry.is_file(follow_symlinks=False)
-            is_link = entry.is_symlink()
-        if is_file or (is_link and error.errno in _BROKEN_LINK):
-            return None
-        failure = explain(error, entry.path)
-        raise failure from error
-
-
-def _is_no_loop(status: os.stat_result, open_folders: Sequence[_Folder]) -> bool:
-    """Whether a folder is none of those that it lies in; a link may lead back to one."""
-    return _identify(status) not in {above.identity for above in open_folders}
-
-
-def _identify(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
-
-
-def _sorted_entries(folder: Path, name_start: str) -> Iterator[os.DirEntry[str]]:
-    """List one folder so that the walk is in the order of whole keys; nothing if it is gone."""
-    with explained(str(folder)):
-        try:
-            with os.scandir(folder) as entries:
-                # Once each: a folder in which files are replaced may give one twice (POSIX).
-                chosen = {
-                    e.name: e
-                    for e in entries
-                    if not name_start or escape_surrogates(e.name).startswith(name_start)
-                }
-        except FileNotFoundError:
-            chosen = {}
-    return iter(sorted(chosen.values(), key=lambda entry: entry.name + "/" * _is_folder(entry)))
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
-
-
-def _describe(path: str, status: os.stat_result) -> ObjectInfo:
-    return ObjectInfo(
-        uri=escape_surrogates(path),
-        size=status.st_size,
-        etag=_etag(status),
-        mtime=status.st_mtime_ns / 1e9,
-    )
-
-
-def _etag(status: os.stat_result) -> str:
-    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 def _read_file(info: ObjectInfo, max_bytes: int | None) -> ObjectBytes | ImageError:
@@ -308,16 +207,16 @@ def _read_once(info: ObjectInfo, max_bytes: int | None) -> ObjectBytes:
     finally:
         os.close(descriptor)
     expected = after.st_size if info.offset is None else info.size
-    if _etag(after) != _etag(before) or len(data) != expected:
+    if make_etag(after) != make_etag(before) or len(data) != expected:
         raise ImageError(ImageReason.CHANGED, f"{info.uri}: the file changed while it was read")
-    return ObjectBytes(data=data, etag=_etag(after))
+    return ObjectBytes(data=data, etag=make_etag(after))
 
 
 def _check_file(info: ObjectInfo, status: os.stat_result, max_bytes: int | None) -> None:
     # Nothing has been read yet: what is refused here costs no memory.
     if not stat.S_ISREG(status.st_mode):
         raise ImageError(ImageReason.NOT_AN_IMAGE, f"{info.uri}: not a regular file")
-    if info.etag and _etag(status) != info.etag:
+    if info.etag and make_etag(status) != info.etag:
         raise ImageError(ImageReason.CHANGED, f"{info.uri}: the file changed since it was listed")
     size = status.st_size if info.offset is None else info.size
     if max_bytes is not None and size > max_bytes:

@@ -31,7 +31,7 @@ from pipelines.storage.objects import (
 )
 from pipelines.storage.ranges import check_range
 from pipelines.storage.retries import repeat
-from pipelines.storage.web import read_object, read_range
+from pipelines.storage.web import read_etag, read_object, read_range
 
 _ERROR_CLASSES = {
     "google.auth": ("google.auth.exceptions", "GoogleAuthError"),
@@ -318,7 +318,7 @@ def _listing_key(info: dict[str, Any]) -> str:
 
 def _find_etag(info: dict[str, Any]) -> str:
     found = next((info[key] for key in _ETAG_KEYS if info.get(key)), "")
-    return str(found).strip('"')
+    return read_etag(str(found))
 
 
 def _find_mtime(info: dict[str, Any]) -> float:

@@ -92,6 +92,9 @@ def repeat(
 
     Returns:
         What it returns.
+
+    Raises:
+        errors: what the last attempt raised.
     """
     retries = Retries(uri)
     while True:

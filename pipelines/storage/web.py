@@ -46,11 +46,24 @@ def read_object(
         Its bytes, and the etag that they came with.
 
     Raises:
+        ConnectionError: the server answered with something else than the object.
         ImageError: it changed since it was listed, or it is too large.
     """
     return cast(
         "ObjectBytes", sync(filesystem.loop, _read_object, filesystem, url, listed, max_bytes)
     )
+
+
+def read_etag(text: str) -> str:
+    """Take an etag out of its quotes; one that a server calls weak at times is the same.
+
+    Args:
+        text: as a server sends it.
+
+    Returns:
+        The version that it stands for.
+    """
+    return text.removeprefix("W/").strip('"')
 
 
 def read_range(filesystem: AbstractFileSystem, url: str, start: int, size: int) -> bytes:
@@ -75,7 +88,10 @@ async def _read_object(
     filesystem: AbstractFileSystem, url: str, listed: ObjectInfo, max_bytes: int | None
 ) -> ObjectBytes:
     async with _asked(filesystem, url, {}) as (response, deadline):
-        etag = response.headers.get("ETag", "").strip('"')
+        # 203 is of a proxy that has changed it; any other status tells of something else.
+        if response.status not in {HTTPStatus.OK, HTTPStatus.NON_AUTHORITATIVE_INFORMATION}:
+            raise ConnectionError(f"HTTP status {response.status} instead of the whole object")
+        etag = read_etag(response.headers.get("ETag", ""))
         if listed.etag and etag and etag != listed.etag:
             raise ImageError(ImageReason.CHANGED, f"{listed.uri}: changed since it was listed")
         length = response.content_length

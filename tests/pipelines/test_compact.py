@@ -272,18 +272,6 @@ def test_files_of_a_copy_cut_short_beyond_the_last_one_are_deleted(run, tmp_path
     ]  # fmt: skip
 
 
-def test_temporary_files_do_not_lie_among_the_tables(run, tmp_path, monkeypatch):
-    def fail(*_):
-        raise KilledError
-
-    monkeypatch.setattr("pathlib.Path.replace", fail)
-    monkeypatch.setattr("pathlib.Path.unlink", lambda *_, **__: None)
-    with pytest.raises(KilledError):
-        copy_run(run, tmp_path / "copy")
-    left = list_all(str(tmp_path / "copy"))
-    assert {name.partition("/")[0] for name in left} == {".tmp", "lease.json"}
-
-
 @pytest.mark.parametrize("receipt", ["../gone", slice_name(7), None])
 def test_a_run_that_is_not_finished_is_refused(run, tmp_path, receipt):
     if receipt:

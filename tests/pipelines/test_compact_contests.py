@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +62,22 @@ def test_a_copy_that_was_killed_is_relieved_and_leaves_no_lease_behind(run, tmp_
         holder.wait()
         copy_run(run, to)
     assert list_all(to) == WHOLE
+
+
+def test_temporary_files_do_not_lie_among_the_tables(run, tmp_path, monkeypatch):
+    link = Path.hardlink_to
+
+    def fail(path, target):
+        if path.suffix == ".parquet":
+            raise KeyboardInterrupt
+        link(path, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", fail)
+    monkeypatch.setattr("pathlib.Path.unlink", lambda *_, **__: None)
+    with pytest.raises(KeyboardInterrupt):
+        copy_run(run, str(tmp_path / "copy"))
+    left = list_all(str(tmp_path / "copy"))
+    assert {name.partition("/")[0] for name in left} == {".tmp", "lease.json"}
 
 
 def test_a_copy_that_another_one_relieved_puts_nothing_more(run, tmp_path, monkeypatch):

@@ -130,7 +130,7 @@ def test_the_counts_of_a_touched_slice_are_those_of_all_its_rows(tmp_path, check
     for table in TABLES:
         assert getattr(counts, table) == read_file(files[table]).num_rows > 0
     assert RowCounts.decode(read_notes(files["images"])["counts"]) == counts
-    # What was read is the changed picture alone.
+    assert first["images_read"] == 1, "the changed picture alone"
 
 
 def test_a_slice_that_has_lost_all_its_images_is_committed_without_rows(store_root, checkpoint):

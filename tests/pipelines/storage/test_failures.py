@@ -87,6 +87,7 @@ FAILURES = [
     (TimeoutError(), TransientStorageError, ImageReason.UNAVAILABLE, "TimeoutError"),
     (ConnectionResetError(), TransientStorageError, ImageReason.UNAVAILABLE, "network"),
     (SSLError(endpoint_url=URL, error="x"), StorageError, ImageReason.UNAVAILABLE, "SSL"),
+    (refusal("507"), StorageError, ImageReason.UNAVAILABLE, "free space"),
     (refusal("EntityTooLarge"), StorageError, ImageReason.UNAVAILABLE, "EntityTooLarge"),
     (OSError(errno.ENOSPC, "No space"), StorageError, ImageReason.UNAVAILABLE, "free space"),
     (OSError(errno.EDQUOT, "Quota"), StorageError, ImageReason.UNAVAILABLE, "quota"),
@@ -182,13 +183,13 @@ def nameless(status):
     return translate_boto_error(ClientError(reply, "GetObject"))
 
 
-@pytest.mark.parametrize("status", [500, 507, 520, 522, 524, 529, 599])
+@pytest.mark.parametrize("status", [500, 502, 520, 522, 524, 529, 599])
 @pytest.mark.parametrize("say", [answer_of, lambda status: refusal(str(status)), nameless])
 def test_a_server_that_fails_may_mend_on_every_store(say, status):
     assert classify(say(status)) is Fault.TRANSIENT
 
 
-@pytest.mark.parametrize("status", [400, 405, 407, 418, 451, 501, 505])
+@pytest.mark.parametrize("status", [400, 405, 407, 418, 451, 501, 505, 508])
 @pytest.mark.parametrize(
     "say",
     [

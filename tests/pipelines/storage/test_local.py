@@ -271,6 +271,15 @@ def test_without_hard_links_a_put_looks_right_before(tmp_path, monkeypatch):
     assert files_below(tmp_path) == ["x"]
 
 
+def test_without_hard_links_a_new_object_is_synced_once(tmp_path, monkeypatch):
+    """On some network file systems each sync is an upload."""
+    synced = []
+    monkeypatch.setattr(Path, "hardlink_to", fail_with(errno.EPERM))
+    monkeypatch.setattr(os, "fsync", synced.append)
+    storage.write_bytes(f"{tmp_path}/x", b"first", seen=storage.Seen(etag=None))
+    assert len(synced) == 2, "the file and its folder"
+
+
 def test_a_written_file_has_the_permissions_of_any_other(tmp_path):
     mask = os.umask(0o022)
     try:
@@ -312,12 +321,12 @@ def test_without_hard_links_creation_looks_first_and_says_that_it_is_not_atomic(
 
 def test_a_folder_that_cannot_be_listed_fails_the_listing(tmp_path, monkeypatch):
     (tmp_path / "locked").mkdir()
-    scandir = os.scandir
+    opened = os.open
 
-    def refuse(path):
-        return fail_with(errno.EACCES)() if Path(path).name == "locked" else scandir(path)
+    def refuse(path, *args, **options):
+        return fail_with(errno.EACCES)() if path == "locked" else opened(path, *args, **options)
 
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(StorageError, match=r"locked: access denied"):
         list(storage.iter_objects(str(tmp_path)))
 

@@ -11,6 +11,8 @@ import pytest
 from pipelines import storage
 from pipelines.errors import StorageError
 
+NAMES = ["a.jpg", "sub/b.jpg", "sub/c.jpg", "t/d.jpg"]
+
 
 class Entry:
     """An entry of a folder whose disk answers no question about it."""
@@ -50,7 +52,7 @@ def lose(monkeypatch):
 
 @pytest.fixture
 def tree(tmp_path):
-    for name in ("a.jpg", "sub/b.jpg", "t/c.jpg"):
+    for name in NAMES:
         storage.write_bytes(f"{tmp_path}/in/{name}", b"x")
     return tmp_path / "in"
 
@@ -73,7 +75,7 @@ def test_a_subfolder_that_cannot_be_looked_at_fails_the_listing(tree, lose, numb
 def test_a_file_that_cannot_be_looked_at_is_listed(tree, lose, number):
     """Its row will say why."""
     lose(number, "a.jpg")
-    assert names(tree) == ["a.jpg", "sub/b.jpg", "t/c.jpg"]
+    assert names(tree) == NAMES
 
 
 def test_a_link_that_may_lead_to_a_folder_fails_the_listing(tree, lose):
@@ -85,33 +87,64 @@ def test_a_link_that_may_lead_to_a_folder_fails_the_listing(tree, lose):
 
 def test_a_link_to_itself_is_listed(tree):
     (tree / "z.jpg").symlink_to(tree / "z.jpg")
-    assert names(tree) == ["a.jpg", "sub/b.jpg", "t/c.jpg", "z.jpg"]
+    assert names(tree) == [*NAMES, "z.jpg"]
 
 
 @pytest.mark.parametrize("lost", ["", "sub"])
-def test_a_folder_that_gives_way_to_another_fails_the_listing(tree, tmp_path, lost):
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_a_folder_in_whose_place_another_comes_is_listed_as_it_was(
+    tree, tmp_path, lost, is_replaced
+):
     """As the empty folder below a mount that is lost."""
     listing = storage.iter_objects(str(tree))
-    assert next(listing).uri == f"{tree}/a.jpg"
-    assert next(listing).uri == f"{tree}/sub/b.jpg"
+    found = [next(listing).uri, next(listing).uri]
     (tree / lost).rename(tmp_path / "elsewhere")
-    (tree / lost).mkdir()
-    with pytest.raises(StorageError, match=f"{tree / lost}: is not the folder that it was"):
-        list(listing)
+    if is_replaced:
+        (tree / lost).mkdir()
+    found += [info.uri for info in listing]
+    assert found == [f"{tree}/{name}" for name in NAMES]
 
 
-def test_a_root_that_vanishes_fails_the_listing(tree, tmp_path):
+def test_a_link_to_where_nobody_may_look_is_listed_with_a_warning(tree, lose, caplog):
+    (tree / "z.jpg").symlink_to("/root/z.jpg")
+    lose(errno.EACCES, "z.jpg")
+    assert names(tree)[-1] == "z.jpg"
+    (record,) = caplog.records
+    assert f"{tree}/z.jpg: leads to where this user may not look" in record.message
+
+
+def test_no_folder_stays_open_whether_a_listing_ends_breaks_off_or_is_left(tree, lose, monkeypatch):
+    is_open, opened, close = set(), os.open, os.close
+
+    def open_and_note(path, flags, **options):
+        descriptor = opened(path, flags, **options)
+        if flags & os.O_DIRECTORY:
+            is_open.add(descriptor)
+        return descriptor
+
+    def close_and_note(descriptor):
+        is_open.discard(descriptor)
+        close(descriptor)
+
+    monkeypatch.setattr(os, "open", open_and_note)
+    monkeypatch.setattr(os, "close", close_and_note)
+    names(tree)
+    assert not is_open
     listing = storage.iter_objects(str(tree))
     next(listing)
-    tree.rename(tmp_path / "elsewhere")
-    with pytest.raises(StorageError, match="is not the folder that it was"):
-        list(listing)
+    assert is_open
+    listing.close()
+    assert not is_open
+    lose(errno.EIO, "t")
+    with pytest.raises(StorageError):
+        names(tree)
+    assert not is_open
 
 
 def test_a_subfolder_that_is_deleted_meanwhile_is_gone(tree):
     listing = storage.iter_objects(str(tree))
     assert next(listing).uri == f"{tree}/a.jpg"
-    (tree / "t" / "c.jpg").unlink()
+    (tree / "t" / "d.jpg").unlink()
     (tree / "t").rmdir()
     found = [storage.relative_to(info.uri, str(tree)) for info in listing]
-    assert [name for name in found if name.endswith(".jpg")] == ["sub/b.jpg"]
+    assert [name for name in found if name.endswith(".jpg")] == ["sub/b.jpg", "sub/c.jpg"]

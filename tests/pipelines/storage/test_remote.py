@@ -38,8 +38,10 @@ def web():
             if span:
                 first, last = (int(part) for part in span.removeprefix("bytes=").split("-"))
                 status, body = 206, body[first : last + 1]
+            status = int(self.path[1:4]) if self.path[1:4].isdecimal() else status
+            is_weak = self.path == "/weak.jpg" and self.command == "GET"
             self.send_response(status)
-            self.send_header("ETag", '"v1"')
+            self.send_header("ETag", 'W/"v1"' if is_weak else '"v1"')
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -241,6 +243,22 @@ def test_https_is_read_with_the_etag_of_the_server(web):
     changed = read_one(store, f"{root}/a.jpg", etag="v0")
     assert isinstance(changed, ImageError)
     assert changed.reason is ImageReason.CHANGED
+
+
+def test_an_etag_that_a_server_calls_weak_for_one_kind_of_request_is_the_same(web):
+    store, root = web
+    assert store.find_object(f"{root}/weak.jpg").etag == "v1"
+    assert read_one(store, f"{root}/weak.jpg", etag="v1").etag == "v1"
+
+
+@pytest.mark.parametrize("status", [202, 206])
+def test_an_answer_that_is_not_the_whole_object_is_none(web, status, monkeypatch):
+    monkeypatch.setattr("pipelines.storage.retries._FIRST_PAUSE_S", 0.0)
+    store, root = web
+    answer = read_one(store, f"{root}/{status}.jpg")
+    assert isinstance(answer, ImageError)
+    assert answer.reason is ImageReason.UNAVAILABLE
+    assert f"HTTP status {status} instead of the whole object" in answer.message
 
 
 @pytest.mark.parametrize(
