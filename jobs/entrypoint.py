@@ -136,11 +136,13 @@ def run_command(
 
 
 def _print(text: str) -> None:
-    """Write the result to stdout, in its encoding; a reader that has gone is no failure.
+    """Write the result to stdout, in its encoding; a reader that is not there is no failure.
 
     Raises:
         PipelineError: If it cannot be written; what was to be done is done.
     """
+    if sys.stdout is None:
+        return  # as by >&-
     encoding = sys.stdout.encoding or "utf-8"
     try:
         sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")

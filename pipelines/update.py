@@ -229,10 +229,12 @@ class Comparison:
             What there is to do.
         """
         failed = self._find([name for names in self._failed.values() for name in names])
-        retried = np.setdiff1d(failed[self._seen[failed]], self._newer.places)
+        newer = self._newer.places
+        # Of an image whose version was unknown, as in a list, nobody can say that it has changed.
+        retried = np.setdiff1d(failed[self._seen[failed]], newer[self._versions[newer] != 0])
         return Changes(
             added=self._added,
-            changed=len(self._newer.places),
+            changed=len(np.setdiff1d(newer, retried)),
             vanished=int((~self._seen).sum()),
             retried=len(retried),
         )

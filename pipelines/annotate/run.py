@@ -314,11 +314,11 @@ def _follow(
             f"{len(pending.committed):,}",
             f"{summary.slices:,}",
         )
-    left = sum(1 for place in pending.places if place.generation == 0)
-    # Slices are about equally large; of a later generation its images are known.
-    total = round(summary.images * left / summary.slices) + (
-        summary.todo if summary.generation else 0
-    )
+    old = sum(1 for place in pending.places if place.generation == 0)
+    # Slices are about equally large, and those of a later generation have about as much to do.
+    total = round(summary.images * old / summary.slices)
+    if summary.generation:
+        total += round(summary.todo * (len(pending.places) - old) / summary.touched)
     # Other slices have failed images too, and one that is done anew keeps rows of them.
     failed, where = 0, " in these slices" if summary.generation or pending.committed else ""
     with Progress(total, unit="images") as progress:

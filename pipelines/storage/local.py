@@ -231,8 +231,9 @@ def _check_file(info: ObjectInfo, status: os.stat_result, max_bytes: int | None)
 def _finished_file(final: Path, data: bytes, scratch: str | None) -> Iterator[Path]:
     """Give a temporary file with these bytes on disk; it is gone afterwards, renamed or removed."""
     folder = final.parent if scratch is None else local_path(scratch)
-    for needed in (folder, final.parent):
+    for needed in (final.parent, folder):
         _make_folder(needed)
+    _refuse_device(final)
     temporary = folder / f"{final.name[:32]}.{secrets.token_hex(8)}.tmp"
     try:
         # Not tempfile: it makes files that only their owner may read, and these are renamed into
@@ -247,10 +248,33 @@ def _finished_file(final: Path, data: bytes, scratch: str | None) -> Iterator[Pa
             temporary.unlink(missing_ok=True)
 
 
+def _refuse_device(final: Path) -> None:
+    """Refuse to put a file in place of what is not one.
+
+    Raises:
+        InputError: a device or a pipe stands there.
+    """
+    try:
+        mode = final.stat().st_mode
+    except OSError:
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"{final}: is a device or a pipe; name a file")
+
+
 def _make_folder(folder: Path) -> None:
-    """Make a folder with its parents so that it survives a power cut."""
+    """Make a folder with its parents so that it survives a power cut.
+
+    Raises:
+        InputError: there can be none.
+    """
     missing = [level for level in (folder, *folder.parents) if not level.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+        raise InputError(
+            f"{folder}: no folder can be made there ({error.strerror}); choose another"
+        ) from error
     for level in missing:
         _sync_folder(level.parent)
 

@@ -225,17 +225,20 @@ def test_an_interrupt_is_no_traceback():
     assert "Traceback" not in ended.err
 
 
+PRINTER = (
+    "import dataclasses, sys; from jobs import entrypoint;"
+    "config = dataclasses.make_dataclass('Nothing', [], frozen=True);"
+    "result = entrypoint.Result(values={}, text='b\u00fccher ');"
+    "sys.exit(entrypoint.run_command("
+    "config, lambda _: result, name='nothing', description='', args=[]))"
+)
+"""A command whose result is not ASCII."""
+
+
 def print_result(*, stdout=subprocess.PIPE, **environment):
-    """A process of a command whose result is not ASCII."""
-    program = (
-        "import dataclasses, sys; from jobs import entrypoint;"
-        "config = dataclasses.make_dataclass('Nothing', [], frozen=True);"
-        "result = entrypoint.Result(values={}, text='b\\u00fccher ' * 100_000);"
-        "sys.exit(entrypoint.run_command("
-        "config, lambda _: result, name='nothing', description='', args=[]))"
-    )
+    """Start it."""
     return subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", PRINTER],
         cwd=ROOT,
         env=os.environ | environment,
         stdout=stdout,
@@ -257,6 +260,12 @@ def test_a_reader_that_has_gone_is_no_failure():
         process.stdout.close()
         err = process.stderr.read()
     assert (process.returncode, err) == (0, "")
+
+
+def test_a_command_without_stdout_does_its_work():
+    command = ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, PRINTER]
+    ended = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 def test_a_result_is_written_where_stdout_knows_only_ascii():

@@ -163,6 +163,20 @@ def test_failed_images_of_a_list_are_retried_in_the_version_that_is_there(store_
     assert [entry.info.etag for entry in read_back(output)[0]] == ["old", infos[1].etag]
 
 
+@pytest.mark.parametrize("is_update", [True, False])
+def test_a_failed_image_of_a_list_without_versions_is_retried_and_not_called_changed(
+    store_root, is_update
+):
+    output = storage.join_uri(store_root, "out")
+    infos = put_images(store_root, "ab")
+    bare = [ObjectInfo(uri=info.uri) for info in infos]
+    begin(output, bare)
+    listing = iter(bare) if is_update else None
+    found = look_again(output, listing, {0: {infos[1].uri}}, is_list=True)
+    assert found == Changes(retried=1)
+    assert [entry.info.etag for entry in read_back(output)[0]] == ["", infos[1].etag]
+
+
 def test_of_a_listing_of_the_store_nothing_is_looked_up(tmp_path, monkeypatch):
     begin(str(tmp_path), make_listing("a1", "b1"))
     monkeypatch.setattr("pipelines.lookup._look_up", lambda uri: 1 / 0)

@@ -67,6 +67,8 @@ class Model:
         return self._close(store, {}, changed, set(), failing & known.keys())
 
     def _close(self, versions, added, changed, vanished, failed):
+        # Where no version was known nobody can say that it is another.
+        retried = failed - vanished - {x for x in changed if self.versions[x]}
         touched = self.find(changed | vanished | failed).keys()
         for of in self.slices:
             for name in vanished & of.keys():
@@ -79,9 +81,9 @@ class Model:
             self.todo = added.keys() | changed | (failed - vanished)
         return Changes(
             added=len(added),
-            changed=len(changed),
+            changed=len(changed - retried),
             vanished=len(vanished),
-            retried=len(failed - vanished - changed),
+            retried=len(retried),
         )
 
     def _add(self, listing):

@@ -260,6 +260,24 @@ def test_a_put_where_nothing_was_seen_never_replaces_what_came_in_its_last_momen
     assert files_below(tmp_path) == ["x"]
 
 
+@pytest.mark.parametrize("seen", [None, storage.Seen(etag=None)])
+def test_a_pipe_or_a_device_is_not_replaced(tmp_path, seen):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match=f"{pipe}: is a device or a pipe; name a file"):
+        storage.write_bytes(str(pipe), b"x", seen=seen)
+    assert pipe.is_fifo()
+    assert files_below(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("name", ["/proc/none", "file", "file/below"])
+def test_a_folder_that_cannot_be_made_is_named_and_not_the_object_in_it(tmp_path, name):
+    (tmp_path / "file").touch()
+    folder = tmp_path / name
+    with pytest.raises(InputError, match=f"{folder}: no folder can be made there"):
+        storage.create_bytes(f"{folder}/lease.json", b"x", scratch=f"{folder}/.tmp")
+
+
 def test_without_hard_links_a_put_looks_right_before(tmp_path, monkeypatch):
     uri = f"{tmp_path}/x"
     monkeypatch.setattr(Path, "hardlink_to", fail_with(errno.EPERM))
@@ -344,9 +362,3 @@ def test_a_file_that_a_folder_gives_twice_is_listed_once(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", give_twice)
     listed = [info.uri for info in storage.iter_objects(str(tmp_path))]
     assert listed == [f"{tmp_path}/a", f"{tmp_path}/b"]
-
-
-def test_a_file_where_a_folder_is_needed_is_named(tmp_path):
-    (tmp_path / "x").touch()
-    with pytest.raises((InputError, StorageError), match="x/y"):
-        storage.write_bytes(f"{tmp_path}/x/y", b"")
