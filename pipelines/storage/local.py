@@ -231,7 +231,7 @@ def _check_file(info: ObjectInfo, status: os.stat_result, max_bytes: int | None)
 def _finished_file(final: Path, data: bytes, scratch: str | None) -> Iterator[Path]:
     """Give a temporary file with these bytes on disk; it is gone afterwards, renamed or removed."""
     folder = final.parent if scratch is None else local_path(scratch)
-    for needed in (final.parent, folder):
+    for needed in (folder, final.parent):
         _make_folder(needed)
     _refuse_device(final)
     temporary = folder / f"{final.name[:32]}.{secrets.token_hex(8)}.tmp"
@@ -271,9 +271,10 @@ def _make_folder(folder: Path) -> None:
     missing = [level for level in (folder, *folder.parents) if not level.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileNotFoundError, FileExistsError, NotADirectoryError) as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
+        place = next(level for level in folder.parents if level.exists())
         raise InputError(
-            f"{folder}: no folder can be made there ({error.strerror}); choose another"
+            f"{place}: no folder can be made there ({error.strerror}); choose another place"
         ) from error
     for level in missing:
         _sync_folder(level.parent)

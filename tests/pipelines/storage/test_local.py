@@ -270,11 +270,13 @@ def test_a_pipe_or_a_device_is_not_replaced(tmp_path, seen):
     assert files_below(tmp_path) == ["pipe"]
 
 
-@pytest.mark.parametrize("name", ["/proc/none", "file", "file/below"])
-def test_a_folder_that_cannot_be_made_is_named_and_not_the_object_in_it(tmp_path, name):
+@pytest.mark.parametrize(
+    ("folder", "place"), [("/proc/none/x", "/proc"), ("file", "file"), ("file/below", "file")]
+)
+def test_where_no_folder_can_be_made_is_named_and_not_the_object_in_it(tmp_path, folder, place):
     (tmp_path / "file").touch()
-    folder = tmp_path / name
-    with pytest.raises(InputError, match=f"{folder}: no folder can be made there"):
+    folder, place = tmp_path / folder, tmp_path / place
+    with pytest.raises(InputError, match=f"^{place}: no folder can be made there"):
         storage.create_bytes(f"{folder}/lease.json", b"x", scratch=f"{folder}/.tmp")
 
 
