@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -102,6 +103,16 @@ def store_root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     root = tmp_path / "store"
     root.mkdir()
     return str(root)
+
+
+@pytest.fixture(autouse=True)
+def _let_actors_go(request: pytest.FixtureRequest) -> Iterator[None]:
+    """An actor of a run that failed lives, and holds its CPU, until the error is collected."""
+    yield
+    if "ray_cluster" in request.fixturenames:
+        gc.collect()
+        # What the finalizers of the first collection have let go.
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
