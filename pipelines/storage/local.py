@@ -33,7 +33,7 @@ from pipelines.storage.objects import (
 from pipelines.storage.ranges import check_range
 from pipelines.storage.retries import repeat
 from pipelines.storage.uris import local_path
-from pipelines.storage.walk import describe, make_etag, walk
+from pipelines.storage.walk import describe_file, make_etag, walk
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class LocalStore:
         with explained(uri):
             status = root.stat()
         if not stat.S_ISDIR(status.st_mode):
-            yield describe(str(root), status)
+            yield describe_file(str(root), status)
             return
         yield from walk(str(root), name_start)
 
@@ -93,7 +93,7 @@ class LocalStore:
                 status = path.stat()
             except (FileNotFoundError, NotADirectoryError):
                 return None
-        return describe(str(path), status) if stat.S_ISREG(status.st_mode) else None
+        return describe_file(str(path), status) if stat.S_ISREG(status.st_mode) else None
 
     def write(
         self, uri: str, data: bytes, *, scratch: str | None, seen: Seen | None = None

@@ -30,9 +30,12 @@ class _Folder:
         self.path = path
         self.descriptor: int = os.open(name, os.O_RDONLY | os.O_DIRECTORY, dir_fd=below)
         self.entries: Iterator[os.DirEntry[str]] = iter(())
+        self.identity = (0, 0)
+        """Device and inode, once it is read: while it is open no other folder has these."""
 
     def read(self, name_start: str = "") -> None:
         """Read the names in it, sorted so that a walk is in the order of whole keys."""
+        self.identity = _identify(os.fstat(self.descriptor))
         with os.scandir(self.descriptor) as entries:
             # Once each: a folder in which files are replaced may give one twice (POSIX).
             chosen = {
@@ -41,11 +44,6 @@ class _Folder:
                 if not name_start or escape_surrogates(e.name).startswith(name_start)
             }
         self.entries = iter(sorted(chosen.values(), key=lambda e: e.name + "/" * _is_folder(e)))
-
-    def identify(self) -> tuple[int, int]:
-        """Say which folder of the machine it is."""
-        status = os.fstat(self.descriptor)
-        return status.st_dev, status.st_ino
 
     def close(self) -> None:
         """Let it go."""
@@ -82,7 +80,7 @@ def walk(root: str, name_start: str = "") -> Iterator[ObjectInfo]:
             if status is None:
                 yield ObjectInfo(uri=escape_surrogates(path))
             elif stat.S_ISREG(status.st_mode):
-                yield describe(path, status)
+                yield describe_file(path, status)
             elif stat.S_ISDIR(status.st_mode) and _is_no_loop(status, open_folders):
                 _enter(path, open_folders)
     finally:
@@ -129,7 +127,11 @@ def _stat(entry: os.DirEntry[str], path: str) -> os.stat_result | None:
 
 def _is_no_loop(status: os.stat_result, open_folders: Sequence[_Folder]) -> bool:
     """Whether a folder is none of those that it lies in; a link may lead back to one."""
-    return (status.st_dev, status.st_ino) not in {above.identify() for above in open_folders}
+    return _identify(status) not in {above.identity for above in open_folders}
+
+
+def _identify(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -139,7 +141,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def describe(path: str, status: os.stat_result) -> ObjectInfo:
+def describe_file(path: str, status: os.stat_result) -> ObjectInfo:
     """Describe a file.
 
     Args:
