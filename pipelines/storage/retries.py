@@ -1,4 +1,4 @@
-"""Which requests that failed are made again, how often, and how long after?
+"""Which requests that failed are made again, how often, how long after, and how long may one take?
 
 The one place that decides it, for every store. What may pass by itself (`Fault.TRANSIENT`) is tried
 again, all else is raised at once. botocore's own retries are off: they cover neither bodies nor 409
@@ -29,6 +29,15 @@ _FIRST_PAUSE_S = 0.5
 _LONGEST_PAUSE_S = 20.0
 """What no pause exceeds. With `TRIES`, between 26 and 52 s are waited in all: a server that
 restarts within 25 s costs no image. Assumed to be what a batch job wants."""
+
+ATTEMPT_TIMEOUT_S = 60
+"""Seconds for one attempt over HTTP, besides what its bytes take. aiohttp has no limit of its own
+while it waits for `100 Continue` or sends a body: without this, a put that stalls there hangs for
+ever (seen). And a server that sends a byte every 29 s is never silent for as long as a read waits.
+Assumed."""
+
+SLOWEST_BYTES_PER_S = 100_000
+"""What an attempt may need for its bytes: one that is slower is given up. Assumed."""
 
 _TELLING_FAILURES = 4
 """Failures of one request after which the log says so: one in 10,000 on a bad day."""
@@ -78,6 +87,18 @@ class Retries:
             )
         pause = min(_FIRST_PAUSE_S * 2 ** (self._failures - 1), _LONGEST_PAUSE_S)
         return _jitter.uniform(pause / 2, pause)
+
+
+def limit_attempt(byte_count: int) -> float:
+    """Say how long one attempt may take.
+
+    Args:
+        byte_count: how many bytes it moves, or has moved so far.
+
+    Returns:
+        Seconds since it began.
+    """
+    return ATTEMPT_TIMEOUT_S + byte_count / SLOWEST_BYTES_PER_S
 
 
 def repeat(

@@ -26,7 +26,7 @@ from s3fs import S3FileSystem
 
 from pipelines.errors import InputError
 from pipelines.storage.failures import Fault, classify, explained, find_code
-from pipelines.storage.retries import TRIES, Retries
+from pipelines.storage.retries import TRIES, Retries, limit_attempt
 from pipelines.storage.uris import bucket_and_key, redact
 
 STORE_ERRORS = (OSError, BotoCoreError, ClientError, ResponseParserError, aiohttp.ClientError)
@@ -40,14 +40,6 @@ _READ_TIMEOUT_S = 30
 """Seconds without a byte of the answer. Long enough for a busy store on disks (measured: an idle
 rclone takes 0.4 s for a page of a listing), short enough for a dead connection, which nothing else
 would notice. Assumed."""
-
-_ATTEMPT_TIMEOUT_S = 60
-"""Seconds for one attempt, besides what its bytes take. aiohttp has no limit of its own while it
-waits for `100 Continue` or sends a body: without this, a put that stalls there hangs for ever
-(seen)."""
-
-_SLOWEST_BYTES_PER_S = 100_000
-"""What an attempt may need for its bytes: one that is slower is given up. Assumed."""
 
 _MAX_CONNECTIONS = 64
 """Connections kept by one process; botocore's 10 would be less than what one slice reads at a
@@ -253,9 +245,7 @@ def _read_tries() -> int:
 
 def _bounded(size: int | None) -> asyncio.Timeout:
     """Bound the time of an attempt that moves so many bytes; not at all if that is unknown."""
-    if size is None:
-        return asyncio.timeout(None)
-    return asyncio.timeout(_ATTEMPT_TIMEOUT_S + size / _SLOWEST_BYTES_PER_S)
+    return asyncio.timeout(None if size is None else limit_attempt(size))
 
 
 def _may_have_expired(error: Exception) -> bool:

@@ -18,14 +18,8 @@ from fsspec import AbstractFileSystem
 from fsspec.asyn import sync
 
 from pipelines.errors import ImageError, ImageReason
+from pipelines.storage import retries
 from pipelines.storage.objects import ObjectBytes, ObjectInfo
-
-_ATTEMPT_TIMEOUT_S = 60
-"""Seconds for one attempt, besides what its bytes take, as for S3: a server that sends a byte every
-29 s is never silent for as long as the session waits. Assumed."""
-
-_SLOWEST_BYTES_PER_S = 100_000
-"""What an attempt may need for its bytes, as for S3: one that is slower is given up. Assumed."""
 
 _CHUNK_BYTES = 1 << 16
 """Taken at a time from what aiohttp holds, which is a few times as much. Assumed."""
@@ -134,7 +128,7 @@ async def _asked(
         "Accept-Encoding": "identity",
         **headers,
     }
-    deadline = asyncio.timeout(_ATTEMPT_TIMEOUT_S)
+    deadline = asyncio.timeout(retries.limit_attempt(0))
     try:
         async with deadline, session.get(filesystem.encode_url(url), **options) as response:
             response.raise_for_status()
@@ -143,7 +137,7 @@ async def _asked(
         if not deadline.expired():
             raise
         raise TimeoutError(
-            f"slower than {_ATTEMPT_TIMEOUT_S} s and {_SLOWEST_BYTES_PER_S} bytes/s"
+            f"slower than {retries.ATTEMPT_TIMEOUT_S} s and {retries.SLOWEST_BYTES_PER_S} bytes/s"
         ) from error
     # What is left of ValueError, which some of those are, comes from yarl and the codec of hosts.
     except ValueError as error:
@@ -162,7 +156,7 @@ async def _read_body(
         if max_bytes is not None and body.tell() > max_bytes:
             break
         if first is not None:
-            deadline.reschedule(first + body.tell() / _SLOWEST_BYTES_PER_S)
+            deadline.reschedule(first + body.tell() / retries.SLOWEST_BYTES_PER_S)
     return body.getvalue()
 
 

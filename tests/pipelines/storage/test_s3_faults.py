@@ -43,7 +43,7 @@ def no_pauses(monkeypatch):
 def hasty(no_pauses, monkeypatch):
     """A client that waits a fraction of a second for a byte, and not much longer for an answer."""
     monkeypatch.setattr("pipelines.storage.s3_client._READ_TIMEOUT_S", 0.1)
-    monkeypatch.setattr("pipelines.storage.s3_client._ATTEMPT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("pipelines.storage.retries.ATTEMPT_TIMEOUT_S", 0.2)
 
 
 def error_reply(status, code):
@@ -137,7 +137,7 @@ def test_an_upload_that_stops_moving_is_given_up(monkeypatch, hasty):
     with serve_script(monkeypatch, Reply(), on_put=take_a_part):
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
         started = time.monotonic()
-        monkeypatch.setattr("pipelines.storage.s3_client._SLOWEST_BYTES_PER_S", 1e9)
+        monkeypatch.setattr("pipelines.storage.retries.SLOWEST_BYTES_PER_S", 1e9)
         with pytest.raises(TransientStorageError, match="TimeoutError"):
             storage.write_bytes("s3://bucket/x", b"x" * 50_000_000)
         assert time.monotonic() - started < 10

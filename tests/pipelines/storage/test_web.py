@@ -277,7 +277,7 @@ def test_what_cannot_be_unpacked_is_unavailable(site, store):
 
 
 def test_a_body_that_drips_is_given_up(site, store, monkeypatch):
-    monkeypatch.setattr("pipelines.storage.web._ATTEMPT_TIMEOUT_S", 0.3, raising=False)
+    monkeypatch.setattr("pipelines.storage.retries.ATTEMPT_TIMEOUT_S", 0.3)
     monkeypatch.setattr("pipelines.storage.retries.Retries.__init__.__defaults__", (2,))
     site.pages["/x.jpg"] = drip
     answer = read_one(store, f"{site.root}/x.jpg")
@@ -287,8 +287,8 @@ def test_a_body_that_drips_is_given_up(site, store, monkeypatch):
 
 
 def test_a_body_that_comes_fast_enough_has_its_time(site, store, monkeypatch):
-    monkeypatch.setattr("pipelines.storage.web._ATTEMPT_TIMEOUT_S", 0.3)
-    monkeypatch.setattr("pipelines.storage.web._SLOWEST_BYTES_PER_S", 5)
+    monkeypatch.setattr("pipelines.storage.retries.ATTEMPT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr("pipelines.storage.retries.SLOWEST_BYTES_PER_S", 5)
     site.pages["/x.jpg"] = drip
     assert len(read_one(store, f"{site.root}/x.jpg").data) == 40
     assert len(site.asked) == 1
