@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
 
 from pipelines.manifest import Manifest
+from pipelines.readers import read_slices
 from pipelines.receipts import RowCounts, list_receipts, read_receipt
 from pipelines.tables import DamagedTableError
 
 logger = logging.getLogger(__name__)
-
-_READERS: Final = 16
-"""Receipts opened at a time (assumed: hides an object store's latency)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,8 +53,8 @@ def audit_receipts(
         is_due = receipt.is_due(place.generation, place.part, manifest.summary.generation)
         return None if is_due else receipt.counts
 
-    with ThreadPoolExecutor(_READERS) as readers:
-        found = dict(zip(numbers, readers.map(read, numbers), strict=True))
+    answers = read_slices(numbers, read, doing="reading receipts")
+    found = dict(zip(numbers, answers, strict=True))
     counts = {number: of_slice for number, of_slice in found.items() if of_slice is not None}
     return Audit(counts=counts, due=frozenset(found.keys() - counts.keys()))
 

@@ -301,7 +301,7 @@ def _copy_table(
 ) -> int:
     """Copy one table; returns its rows."""
     rows = 0
-    with Progress(len(sources), unit=f"slices of {table}") as progress:
+    with Progress(len(sources), unit="slices", doing=f"copying {table}") as progress:
         slices = _read_slices(sources, progress)
         for file in _join_slices(slices, notes, file_bytes):
             copy.add(table, file.finish())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
 from pipelines import storage
 from pipelines.errors import InputError
 from pipelines.manifest import Manifest
+from pipelines.readers import read_slices
 from pipelines.receipts import Receipt, RowCounts, read_receipt
 from pipelines.tables import (
     BOXES,
@@ -28,8 +28,6 @@ from pipelines.tables import (
 COPIED_NOTE: Final = "copied"
 """Entry of the metadata of a copy's files: which rows they are a part of."""
 _COPY_NAME: Final = re.compile(r"part-\d{5,}\.parquet")
-_READERS: Final = 16
-"""Receipts opened at a time (assumed: hides an object store's latency)."""
 _DIGEST_BYTES: Final = 16
 ANNOTATE_AGAIN: Final = (
     "run the command again that annotated it, which does the slice anew, then copy"
@@ -103,14 +101,16 @@ def sum_up_rows(manifest: Manifest) -> RunRows:
     numbers = range(manifest.summary.slices)
     digest, total = hashlib.blake2b(digest_size=_DIGEST_BYTES), RowCounts()
     slices: dict[str, list[str]] = {table: [] for table in TABLES}
-    with ThreadPoolExecutor(_READERS) as readers:
-        for receipt in readers.map(lambda number: _read_receipt(manifest, number), numbers):
-            tables = " ".join(f"{name} {rows}" for name, rows in sorted(receipt.tables.items()))
-            digest.update(f"{receipt.name} {tables}\n".encode())
-            total += receipt.counts
-            for table, of_slice in slices.items():
-                rows = receipt.rows if table == IMAGES else receipt.tables.get(table, "")
-                of_slice.append(rows)
+    receipts = read_slices(
+        numbers, lambda number: _read_receipt(manifest, number), doing="reading receipts"
+    )
+    for receipt in receipts:
+        tables = " ".join(f"{name} {rows}" for name, rows in sorted(receipt.tables.items()))
+        digest.update(f"{receipt.name} {tables}\n".encode())
+        total += receipt.counts
+        for table, of_slice in slices.items():
+            rows = receipt.rows if table == IMAGES else receipt.tables.get(table, "")
+            of_slice.append(rows)
     counts = {
         IMAGES: total.images,
         BOXES: total.boxes,

@@ -6,8 +6,9 @@ import logging
 import sys
 import threading
 import time
+from collections.abc import Generator, Iterable
 from types import TracebackType
-from typing import Final
+from typing import Final, NoReturn, TypeVar
 
 from tqdm import tqdm
 
@@ -19,23 +20,40 @@ _STEADY: Final = 4
 """Counts after which the time before the first one, in which workers start and load the model, is
 left out of the rate (assumed)."""
 
+_PLAIN_RATE: Final = 100.0
+"""Rate from which tenths say nothing."""
+
+_Item = TypeVar("_Item")
+
 
 class Progress:
-    """Counts up to a total and says how far it is, at which rate, and when it will be done.
+    """Counts, and says how far it is, at which rate, and when it will be done.
 
     It speaks every few seconds even while nothing is counted: a slice can take minutes.
     """
 
-    def __init__(self, total: int, *, unit: str, done: int = 0) -> None:
+    def __init__(
+        self,
+        total: int | None,
+        *,
+        unit: str,
+        done: int = 0,
+        doing: str = "",
+        at_once: bool = True,
+    ) -> None:
         """Start counting.
 
         Args:
-            total: What there is to do, done before included.
+            total: What there is to do, done before included; None if nobody knows.
             unit: Such as `images`.
             done: What an earlier run has done; it does not count for the rate.
+            doing: What is done, where that is not the work itself: such as `listing`.
+            at_once: Whether to speak whatever it takes; or else of what takes long, and no word of
+                what ends before the first line would come.
         """
         self.total = total
         self.unit = unit
+        self.doing = doing
         self.before = done
         self.done = done
         self.started = time.monotonic()
@@ -43,8 +61,9 @@ class Progress:
         self._first = (self.started, done)
         self._note = ""
         self._ended = threading.Event()
-        is_terminal = sys.stderr.isatty()
-        self._bar = tqdm(total=total, initial=done, unit=f" {unit}") if is_terminal else None
+        self._speaks = at_once
+        self._is_terminal = sys.stderr.isatty()
+        self._bar = self._open_bar() if self._is_terminal and at_once else None
         self._speaker = threading.Thread(target=self._speak, daemon=True)
 
     def __enter__(self) -> Progress:
@@ -61,7 +80,7 @@ class Progress:
         self._speaker.join()
         if self._bar is not None:
             self._bar.close()
-        elif error is None:
+        elif error is None and self._speaks:
             logger.info("%s", self.line(self._note))
 
     def advance(self, count: int, note: str = "") -> None:
@@ -78,7 +97,8 @@ class Progress:
         self._note = note
         if self._bar is not None:
             self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update(count)
+            # All of it: the bar may have been opened in the middle of a count.
+            self._bar.update(self.done - self._bar.n)
 
     def settle(self) -> None:
         """Take what is done for all there was: the total was an estimate."""
@@ -89,10 +109,21 @@ class Progress:
     def _speak(self) -> None:
         """Say something every few seconds until the end."""
         while not self._ended.wait(LINE_SECONDS):
-            if self._bar is not None:
+            self._speaks = True
+            if self._is_terminal:
+                # Not by its truth: a bar without a total has none.
+                self._bar = self._open_bar() if self._bar is None else self._bar
                 self._bar.refresh()
             else:
                 logger.info("%s", self.line(self._note))
+
+    def _open_bar(self) -> tqdm[NoReturn]:
+        doing, unit = self.doing or None, f" {self.unit}"
+        bar = tqdm(total=self.total, initial=self.before, unit=unit, desc=doing)
+        # One that opens late counts from the start all the same.
+        bar.start_t -= time.monotonic() - self.started
+        bar.n = self.done
+        return bar
 
     def line(self, note: str = "") -> str:
         """Describe the state in one line.
@@ -103,22 +134,52 @@ class Progress:
         Returns:
             Such as `1,200/5,000 images, 35.1 images/s, 0:01:48 left`.
         """
-        parts = [f"{self.done:,}/{self.total:,} {self.unit}"]
-        rate = self._rate()
-        if rate > 0:
-            left = format_seconds((self.total - self.done) / rate)
-            parts += [f"{rate:.1f} {self.unit}/s", f"{left} left"]
-        elif self.done < self.total:
-            parts.append("none done yet: starting")
+        parts = [self._say_count(), *self._say_rate(self._rate())]
         return ", ".join([*parts, note] if note else parts)
+
+    def _say_count(self) -> str:
+        doing = f"{self.doing}: " if self.doing else ""
+        total = "" if self.total is None else f"/{self.total:,}"
+        return f"{doing}{self.done:,}{total} {self.unit}"
+
+    def _say_rate(self, rate: float) -> list[str]:
+        if rate > 0:
+            speed = f"{rate:,.{0 if rate >= _PLAIN_RATE else 1}f} {self.unit}/s"
+            if self.total is None:
+                return [speed]
+            # More than was expected may have come.
+            left = max(0, self.total - self.done)
+            return [speed, f"{format_seconds(left / rate)} left"]
+        is_due = self.total is None or self.done < self.total
+        return ["none done yet: starting"] if is_due else []
 
     def _rate(self) -> float:
         """Units a second; until the end of a long count without the time that the start took."""
         time_from, done_from = self.started, self.before
-        if self._counts > _STEADY and self.done < self.total:
+        if self._counts > _STEADY and self.done != self.total:
             time_from, done_from = self._first
         seconds = time.monotonic() - time_from
         return (self.done - done_from) / seconds if seconds > 0 else 0.0
+
+
+def follow(items: Iterable[_Item], *, total: int | None, unit: str, doing: str) -> Generator[_Item]:
+    """Count items while they pass, and speak of it if it takes long.
+
+    Args:
+        items: One each of the unit.
+        total: About how many there are; None if nobody knows.
+        unit: Such as `images`.
+        doing: What is done, such as `listing`.
+
+    Yields:
+        The same.
+    """
+    with Progress(total, unit=unit, doing=doing, at_once=False) as progress:
+        for item in items:
+            yield item
+            progress.advance(1)
+        if total is not None:
+            progress.settle()
 
 
 def format_seconds(seconds: float) -> str:

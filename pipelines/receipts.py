@@ -13,12 +13,12 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
 from pipelines import storage
 from pipelines.manifest import Manifest, open_manifest
+from pipelines.readers import read_slices
 from pipelines.tables import (
     IMAGES,
     ROWS_NOTE,
@@ -40,8 +40,6 @@ SLICE_NOTE: Final = "slice"
 """Entry of a receipt's metadata: whose it is."""
 LISTED_NOTE: Final = "listed"
 """Entry of a receipt's metadata: the part of the manifest that listed the slice's images."""
-_READERS: Final = 16
-"""Receipts opened at a time (assumed: hides an object store's latency)."""
 _MOST_NAMED: Final = 5
 """Of receipts that are no slice's; the rest is counted."""
 
@@ -301,8 +299,8 @@ def find_committed(manifest: Manifest) -> set[int]:
         return standing is not None
 
     doubtful = sorted(there & (manifest.touched.keys() | manifest.contested))
-    with ThreadPoolExecutor(_READERS) as readers:
-        whole = dict(zip(doubtful, readers.map(is_whole, doubtful), strict=True))
+    looks = read_slices(doubtful, is_whole, doing="looking at slices that were touched")
+    whole = dict(zip(doubtful, looks, strict=True))
     return {number for number in there if whole.get(number, True)}
 
 
@@ -340,8 +338,7 @@ def list_failed(
         failed = (row for row in rows if row["status"] == "error")
         return {row["image"] for row in failed if reason in {None, row["error_type"]}}
 
-    with ThreadPoolExecutor(_READERS) as readers:
-        return dict(zip(numbers, readers.map(read, numbers), strict=True))
+    return dict(zip(numbers, read_slices(numbers, read, doing="reading failed rows"), strict=True))
 
 
 def _uri(output: str, table: str, number: int) -> str:

@@ -9,7 +9,6 @@ a hint, for it may be older than the objects: where it tells of a change, the st
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from pipelines.digests import NAME_WORDS, digest_infos, digest_names, digest_versions
 from pipelines.lookup import look_up_members, look_up_objects
 from pipelines.manifest import (
     GenerationCounts,
@@ -30,12 +30,11 @@ from pipelines.manifest import (
     iter_tables,
     write_generation,
 )
+from pipelines.progress import Progress, follow
 from pipelines.storage import ObjectInfo
 
 _CHUNK: Final = 65_536
 """Images of the new listing, or looked up in the store, that are compared at once."""
-_NAME_WORDS: Final = 2
-_WORD_BYTES: Final = 8
 _Number = TypeVar("_Number", bound=np.generic)
 _VERSION_COLUMNS: Final[dict[str, pa.DataType]] = {
     "place": pa.int64(),
@@ -91,7 +90,7 @@ class Comparison:
         self,
         manifest: Manifest,
         failed: Mapping[int, set[str]],
-        slices: Iterable[int] | None,
+        slices: Sequence[int] | None,
         *,
         is_list: bool = False,
         doubted: Iterable[str] = (),
@@ -111,14 +110,19 @@ class Comparison:
         self._is_list = is_list
         self._doubted = doubted
         self._tars = _KnownTars()
-        names, versions = [np.zeros((0, _NAME_WORDS), np.uint64)], [np.zeros(0, np.uint64)]
+        names, versions = [np.zeros((0, NAME_WORDS), np.uint64)], [np.zeros(0, np.uint64)]
         numbers, tars = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)]
-        for _, table in iter_tables(manifest, slices):
-            images, sizes, etags = (_list(table, name) for name in ("image", "size", "etag"))
-            names.append(_digest_names(images))
-            versions.append(_digest_versions(sizes, etags, _list(table, "offset")))
-            tars.append(self._tars.find(table))
-            numbers.append(table["slice"].to_numpy())
+        wanted = range(manifest.summary.slices) if slices is None else slices
+        with Progress(
+            len(wanted), unit="slices", doing="reading the manifest", at_once=False
+        ) as progress:
+            for places, table in iter_tables(manifest, wanted):
+                images, sizes, etags = (_list(table, name) for name in ("image", "size", "etag"))
+                names.append(digest_names(images))
+                versions.append(digest_versions(sizes, etags, _list(table, "offset")))
+                tars.append(self._tars.find(table))
+                numbers.append(table["slice"].to_numpy())
+                progress.advance(len(places))
         unsorted = _join(names)
         order = np.argsort(unsorted[:, 0])
         self._names = unsorted[order]
@@ -168,7 +172,7 @@ class Comparison:
         """Ask the store for the versions of images that are others in a list than they were."""
         if not self._is_list:
             return listed
-        versions = _digest_infos(listed)
+        versions = digest_infos(listed)
         is_other = (versions != self._versions[places]) & (versions != 0)
         # The index of a tar is of the store.
         names = [listed[at].uri for at in np.flatnonzero(is_other) if listed[at].offset is None]
@@ -204,7 +208,8 @@ class Comparison:
         objects = itertools.compress(names, is_open & ~is_member)
         members = itertools.compress(names, is_open & is_member)
         found = itertools.chain(look_up_objects(objects), look_up_members(members, self.tars))
-        while chunk := list(itertools.islice(found, _CHUNK)):
+        asked = follow(found, total=int(is_open.sum()), unit="images", doing="asking the store")
+        while chunk := list(itertools.islice(asked, _CHUNK)):
             self._remember(self._find([info.uri for info in chunk]), chunk)
 
     def touched_slices(self) -> Iterator[tuple[int, list[ManifestEntry]]]:
@@ -241,7 +246,7 @@ class Comparison:
 
     def _find(self, names: Sequence[str]) -> NDArray[np.int64]:
         """Where known images stand; -1 for the others."""
-        wanted = _digest_names(names)
+        wanted = digest_names(names)
         found = np.full(len(wanted), -1, dtype=np.int64)
         left = np.arange(len(wanted))
         at = np.searchsorted(self._names[:, 0], wanted[:, 0])
@@ -259,7 +264,7 @@ class Comparison:
         """Keep new versions, as Arrow: ten million Python objects would take four gigabytes."""
         sizes, etags = [info.size for info in infos], [info.etag for info in infos]
         offsets = [info.offset for info in infos]
-        versions = _digest_infos(infos)
+        versions = digest_infos(infos)
         is_newer = (versions != self._versions[places]) & (versions != 0)
         mtimes = [info.mtime for info in infos]
         table = pa.Table.from_pydict(
@@ -370,30 +375,3 @@ def _join(pieces: list[NDArray[_Number]]) -> NDArray[_Number]:
 
 def _list(table: pa.Table, column: str) -> list[Any]:
     return table[column].to_pylist()
-
-
-def _digest_names(names: Sequence[str]) -> NDArray[np.uint64]:
-    size = _NAME_WORDS * _WORD_BYTES
-    digests = (
-        hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=size).digest()
-        for name in names
-    )
-    return np.frombuffer(b"".join(digests), dtype="<u8").reshape(-1, _NAME_WORDS)
-
-
-def _digest_infos(infos: Sequence[ObjectInfo]) -> NDArray[np.uint64]:
-    sizes, etags = [info.size for info in infos], [info.etag for info in infos]
-    return _digest_versions(sizes, etags, [info.offset for info in infos])
-
-
-def _digest_versions(
-    sizes: Sequence[int], etags: Sequence[str], offsets: Sequence[int | None]
-) -> NDArray[np.uint64]:
-    """A number for size, etag and place in a tar; 0 where size and etag are unknown."""
-    digests = (
-        hashlib.blake2b(f"{size} {etag} {offset}".encode(), digest_size=_WORD_BYTES).digest()
-        if size or etag
-        else bytes(_WORD_BYTES)
-        for size, etag, offset in zip(sizes, etags, offsets, strict=True)
-    )
-    return np.frombuffer(b"".join(digests), dtype="<u8")

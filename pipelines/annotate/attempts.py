@@ -10,12 +10,12 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NamedTuple
 
 from pipelines import storage
 from pipelines.errors import PipelineError
 from pipelines.lease import check_holder
+from pipelines.readers import read_slices
 from pipelines.tables import slice_name, slice_number
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,6 @@ then it is no image, for each was tried alone."""
 
 _FOLDER: Final = "attempts"
 _SUFFIX: Final = ".json"
-_READERS: Final = 16
-"""Files opened at a time (assumed: hides an object store's latency)."""
 
 
 class Start(NamedTuple):
@@ -89,13 +87,14 @@ def read_attempts(output: str) -> dict[tuple[int, int], int]:
     """
     names = storage.list_names(storage.join_uri(output, _FOLDER))
     numbers = [number for name in names if (number := slice_number(name, _SUFFIX)) is not None]
-    with ThreadPoolExecutor(_READERS) as readers:
-        notes = readers.map(lambda number: _read_one(_uri(output, number)), numbers)
-        return {
-            (number, note[0]): note[1]
-            for number, note in zip(numbers, notes, strict=True)
-            if note is not None
-        }
+    notes = read_slices(
+        numbers, lambda number: _read_one(_uri(output, number)), doing="reading attempts"
+    )
+    return {
+        (number, note[0]): note[1]
+        for number, note in zip(numbers, notes, strict=True)
+        if note is not None
+    }
 
 
 def _read_one(uri: str) -> tuple[int, int] | None:

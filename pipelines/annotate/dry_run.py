@@ -15,7 +15,7 @@ from overfeat.views import PreparedImage
 from pipelines import storage
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.graph import resolve_device
-from pipelines.annotate.planning import describe_nothing, list_images
+from pipelines.annotate.planning import describe_nothing, follow_listing, list_images
 from pipelines.annotate.resolve import resolve_model
 from pipelines.cluster import join_cluster, place_workers
 from pipelines.errors import ImageError, InputError
@@ -67,12 +67,13 @@ def estimate(config: AnnotateConfig) -> Estimate:
     listing = list_images(config, storage.resolve_uri(config.output))
     images = size = slices = 0
     first: list[ObjectInfo] = []
-    for entries in cut_slices(
-        listing.images, slice_size=config.slice_size, slice_bytes=config.slice_bytes
-    ):
-        first = first or [entry.info for entry in entries[:_SAMPLE]]
-        images, slices = images + len(entries), slices + 1
-        size += sum(entry.info.size for entry in entries)
+    with follow_listing(listing) as found:
+        for entries in cut_slices(
+            found, slice_size=config.slice_size, slice_bytes=config.slice_bytes
+        ):
+            first = first or [entry.info for entry in entries[:_SAMPLE]]
+            images, slices = images + len(entries), slices + 1
+            size += sum(entry.info.size for entry in entries)
     if not images:
         raise InputError(describe_nothing(config, listing.counts))
     workers, sample = _measure(config, files, first)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Generator, Iterator, Mapping, Set
 from concurrent.futures import Future
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from types import MappingProxyType
@@ -26,6 +27,7 @@ from pipelines.manifest import (
     open_manifest,
     write_generation,
 )
+from pipelines.progress import follow
 from pipelines.receipts import RowCounts
 from pipelines.selection import SelectionCounts, select_images
 from pipelines.storage import ObjectInfo
@@ -72,6 +74,19 @@ def list_images(
         limit=config.limit,
     )
     return Listing(images=found, counts=counts)
+
+
+def follow_listing(listing: Listing, expected: int | None = None) -> closing[Generator[ObjectInfo]]:
+    """Show how far a listing is, which may take long.
+
+    Args:
+        listing: Not yet iterated.
+        expected: About how many images it has; None if nobody knows.
+
+    Returns:
+        A context: the images.
+    """
+    return closing(follow(listing.images, total=expected, unit="images", doing="listing"))
 
 
 def peek_images(
@@ -132,9 +147,6 @@ def write_first_generation(
     Raises:
         PipelineError: If it vanished while it was written.
     """
-    slices = cut_slices(
-        listing.images, slice_size=config.slice_size, slice_bytes=config.slice_bytes
-    )
 
     def sum_up(counts: GenerationCounts) -> ManifestSummary:
         return ManifestSummary(
@@ -148,7 +160,9 @@ def write_first_generation(
             parts=tuple(counts.parts),
         )
 
-    write_generation(output, 0, enumerate(slices), sum_up=sum_up, check=check)
+    with follow_listing(listing) as images:
+        slices = cut_slices(images, slice_size=config.slice_size, slice_bytes=config.slice_bytes)
+        write_generation(output, 0, enumerate(slices), sum_up=sum_up, check=check)
     manifest = open_manifest(output)
     if manifest is None:
         raise PipelineError(f"{output}: its manifest vanished while it was written; start again")
@@ -195,14 +209,17 @@ def write_next_generation(
     )
     # An empty listing is a bucket that is not mounted rather than one whose images are all gone.
     listing = peek_images(config, manifest.output, comparison.tars) if config.update else None
-    changes = write_update(
-        comparison,
-        None if listing is None else listing.images,
-        slice_size=config.slice_size,
-        slice_bytes=config.slice_bytes,
-        count_skipped=lambda: 0 if listing is None else listing.counts.skipped,
-        check=check,
-    )
+    # A tar that has not changed is one entry, however many images it holds.
+    expected = None if comparison.tars else manifest.summary.images
+    with nullcontext() if listing is None else follow_listing(listing, expected) as images:
+        changes = write_update(
+            comparison,
+            images,
+            slice_size=config.slice_size,
+            slice_bytes=config.slice_bytes,
+            count_skipped=lambda: 0 if listing is None else listing.counts.skipped,
+            check=check,
+        )
     if changes is None:
         logger.warning(
             "%s: another driver's listing came to stand; it is done, then the images are looked at "

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from pipelines import storage
 from pipelines.errors import ImageError, StorageError
 from pipelines.manifest import iter_slices, open_manifest, read_summary
+from pipelines.progress import follow
 from pipelines.receipts import list_receipts
 from pipelines.report.choose import WITHOUT_LABEL, Candidate, Shortlist
 from pipelines.storage import ObjectBytes, ObjectInfo
@@ -146,8 +147,9 @@ def tally_tables(output: str, *, max_images: int, score_threshold: float) -> Tal
     images_columns = ["image", "status", "error_type", "error", "truncated_boxes"]
     images_columns += [] if boxes else ["labels"]
     boxes_columns = ["image", "label", "score"]
-    for number, images_rows, boxes_rows in _read_slices(
-        output, sorted(receipts), boxes, images_columns, boxes_columns
+    slices = _read_slices(output, sorted(receipts), boxes, images_columns, boxes_columns)
+    for number, images_rows, boxes_rows in follow(
+        slices, total=len(receipts), unit="slices", doing="reading tables"
     ):
         tally.receipts[number] = images_rows.attrs["generation"]
         _add_failures(tally, images_rows)

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from pipelines import audit, storage
+from pipelines import readers, storage
 from pipelines.audit import Audit, audit_receipts
 from pipelines.manifest import open_manifest
 from pipelines.receipts import RowCounts, find_committed, find_standing
@@ -46,7 +46,7 @@ def test_who_has_left_waits_for_no_receipt(tmp_path, monkeypatch):
     for number in range(8):
         put_receipt(root, number, RowCounts())
     counted = CountedReads(monkeypatch)
-    monkeypatch.setattr(audit, "_READERS", 1)
+    monkeypatch.setattr(readers, "_READERS", 1)
     audit_receipts(open_manifest(root), range(8), lambda: len(counted.opened) > 2)
     assert len(counted.opened) == 3
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import audit, receipts
+from pipelines import audit, readers, receipts
 from pipelines.annotate import run
 from pipelines.annotate.auditor import open_auditor
 from pipelines.annotate.run import annotate
@@ -162,7 +162,7 @@ def test_who_leaves_early_waits_for_no_more_receipts(tmp_path, monkeypatch):
         return read(*args)
 
     monkeypatch.setattr(audit, "read_receipt", wait_and_read)
-    monkeypatch.setattr(audit, "_READERS", 2)
+    monkeypatch.setattr(readers, "_READERS", 2)
     with open_auditor() as auditor:
         auditor.begin(open_manifest(output), range(40))
         wait_until(lambda: len(opened) == 2)

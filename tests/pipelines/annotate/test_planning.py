@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import itertools
 import logging
+import time
+from dataclasses import replace
 
+import pytest
+
+from pipelines import progress
+from pipelines.annotate import planning
 from pipelines.annotate.auditor import open_auditor
-from pipelines.annotate.planning import find_pending, list_images, write_first_generation
+from pipelines.annotate.planning import (
+    find_pending,
+    list_images,
+    peek_images,
+    write_first_generation,
+    write_next_generation,
+)
 from pipelines.manifest import open_manifest
 from pipelines.receipts import RowCounts
+from pipelines.update import Changes
 from tests.builders import make_config, put_receipt, write_pictures
 from tests.pipelines.manifest.written import make_slices, write_first
 
@@ -21,6 +34,52 @@ def test_one_image_in_one_slice_is_told_in_the_singular(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         write_first_generation(config, config.output, listing, check=lambda: None)
     assert "manifest: 1 image in 1 slice; 1 other object was left out" in caplog.text
+
+
+@pytest.fixture
+def talkative(monkeypatch, caplog):
+    """Progress that speaks every few milliseconds."""
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def come_slowly(listing, log, words):
+    """The images of a listing, the last one once a line of the log begins so."""
+
+    def wait(images):
+        *others, last = images
+        yield from others
+        deadline = time.monotonic() + 10
+        while not any(line.startswith(words) for line in log.messages):
+            assert time.monotonic() < deadline, log.messages
+            time.sleep(0.01)
+        yield last
+
+    return replace(listing, images=wait(listing.images))
+
+
+def test_a_long_listing_says_how_far_it_is(tmp_path, talkative):
+    write_pictures(str(tmp_path / "in"), 3)
+    config = make_config(str(tmp_path), "unused")
+    listing = come_slowly(list_images(config, config.output), talkative, "listing: 2 images, ")
+    write_first_generation(config, config.output, listing, check=lambda: None)
+    assert any(line.startswith("listing: 3 images, ") for line in talkative.messages)
+
+
+def test_a_long_update_says_how_many_images_it_expects(tmp_path, talkative, monkeypatch):
+    write_pictures(str(tmp_path / "in"), 3)
+    config = make_config(str(tmp_path), "unused")
+    listing = list_images(config, config.output)
+    manifest = write_first_generation(config, config.output, listing, check=lambda: None)
+    slices = dict.fromkeys(range(manifest.summary.slices), RowCounts(images=1))
+
+    def peek(*args):
+        return come_slowly(peek_images(*args), talkative, "listing: 2/3 images, ")
+
+    monkeypatch.setattr(planning, "peek_images", peek)
+    later = replace(config, update=True)
+    assert write_next_generation(later, manifest, slices, check=lambda: None) == Changes()
 
 
 def list_pending(output):
