@@ -15,8 +15,8 @@ from jobs.entrypoint import DONE, TOO_MANY_FAILED, Result, make_main
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.dry_run import Estimate, estimate
 from pipelines.annotate.run import AnnotateReport, annotate
+from pipelines.comparison import Changes
 from pipelines.progress import format_seconds
-from pipelines.update import Changes
 from pipelines.wording import tell_count
 
 
@@ -44,21 +44,37 @@ def describe_estimate(plan: Estimate) -> str:
         plan: Counts and a time.
 
     Returns:
-        A line, and one for each image of the sample that cannot be read.
+        A line, one of what an update would find, and one for each image of the sample that cannot
+        be read.
     """
-    found = (
+    lines = [
         f"{tell_count(plan.images, 'image')}, {tell_count(plan.size_bytes, 'byte')}, "
-        f"{tell_count(plan.slices, 'slice')}"
+        f"{tell_count(plan.slices, 'slice')}; {_describe_left(plan)}",
+        *([] if plan.changes is None else [_describe_changes(plan.changes)]),
+        *(f"cannot be read: {wrong}" for wrong in plan.unreadable),
+    ]
+    return "\n".join(lines)
+
+
+def _describe_left(plan: Estimate) -> str:
+    """How much of it there is to read, and for how long."""
+    if plan.images_to_read == 0:
+        slices = tell_count(plan.slices_to_write, "slice")
+        dropped = f"; rows are to be dropped from {slices}" if plan.slices_to_write else ""
+        return f"none of them is to be read{dropped}"
+    what = (
+        ""
+        if plan.images_to_read == plan.images
+        else f"{tell_count(plan.images_to_read, 'image')}, "
+        f"{tell_count(plan.bytes_to_read, 'byte')} to be read for "
+        f"{tell_count(plan.slices_to_write, 'slice')}; "
     )
-    left = (
-        "how long it takes is not known, for no image of the sample could be read"
-        if plan.seconds is None
-        else f"about {format_seconds(plan.seconds)} after start-up with "
+    if plan.seconds is None:
+        return what + "how long it takes is not known, for no image of the sample could be read"
+    return (
+        f"{what}about {format_seconds(plan.seconds)} after start-up with "
         f"{tell_count(plan.workers, 'worker')} (measured on "
         f"{tell_count(plan.measured_images, 'image')})"
-    )
-    return "\n".join(
-        [f"{found}; {left}", *(f"cannot be read: {wrong}" for wrong in plan.unreadable)]
     )
 
 

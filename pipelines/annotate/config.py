@@ -78,7 +78,7 @@ class AnnotateConfig:
     limit: int | None = None
     """Take the first images of the listing only."""
     dry_run: bool = False
-    """Say how many images, bytes and slices there are and how long they take, and stop."""
+    """Say what this command would read and how long that takes, and stop: nothing is written."""
     update: bool = False
     """List the images again: do new and changed ones, drop the rows of those that are gone."""
     retry_failed: bool = False
@@ -118,11 +118,6 @@ class AnnotateConfig:
         for name in ("weights", "tasks", "suffixes"):
             if not getattr(self, name):
                 raise InputError(f"--{name}: received none, expected at least one")
-        if self.dry_run and (self.update or self.retry_failed):
-            raise InputError(
-                "--dry-run: estimates a whole run, not what an update or a retry would find to do; "
-                "drop --update and --retry-failed, or --dry-run"
-            )
         self._check_tasks()
         try:
             self.predict_config()

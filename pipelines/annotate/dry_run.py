@@ -1,4 +1,4 @@
-"""How much there is to do and how long it would take, without writing anything."""
+"""What would a command read, and how long would it take? Nothing is written."""
 
 from __future__ import annotations
 
@@ -15,43 +15,53 @@ from overfeat.views import PreparedImage
 from pipelines import storage
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.graph import resolve_device
-from pipelines.annotate.planning import describe_nothing, follow_listing, list_images
+from pipelines.annotate.preview import preview
 from pipelines.annotate.resolve import resolve_model
+from pipelines.annotate.run_file import OpenRun, check_device, find_run
 from pipelines.cluster import join_cluster, place_workers
-from pipelines.errors import ImageError, InputError
+from pipelines.comparison import Changes
+from pipelines.errors import ImageError
 from pipelines.images import decode_image_within
-from pipelines.manifest import cut_slices
 from pipelines.storage import ObjectInfo
 from pipelines.weights import ModelFiles, fetch_model, open_predictor
-
-_SAMPLE: Final = 8
-"""Images that the rate is measured on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """What a run would have to do."""
+    """What a command would do."""
 
     images: int
-    """Images selected."""
+    """Images of the run afterwards."""
     size_bytes: int
     """Their encoded bytes, as listed."""
     slices: int
     """Slices they are cut into."""
     skipped: int
     """Objects that are not images by their name."""
+    changes: Changes | None
+    """What `--update` and `--retry-failed` would find; None where neither was asked for, or the
+    run has not begun."""
+    slices_unfinished: int
+    """Slices of the manifest that are not done; of their images nobody knows which fail, so that
+    `--retry-failed` may find more."""
+    images_to_read: int
+    """Images that are not done, new, changed, or to be tried again."""
+    bytes_to_read: int
+    """Their encoded bytes, as listed."""
+    slices_to_write: int
+    """Slices that these are in, and those that lose rows."""
     workers: int
-    """Detect actors that the cluster has room for."""
+    """Detect actors that the cluster has room for; 0 if there is nothing to read."""
     measured_images: int
     """Readable images among the first ones, on which one actor's rate was measured."""
     unreadable: tuple[str, ...]
     """What is wrong with the others of these."""
     seconds: float | None
-    """Time for all images at that rate; None if none could be read."""
+    """Time for the images to be read at that rate; None if none of the first could be."""
 
 
 def estimate(config: AnnotateConfig) -> Estimate:
-    """Count the images, and measure one worker on the first few.
+    """Find out what a command would read, and measure one worker on the first few images.
 
     Args:
         config: What the user said.
@@ -61,33 +71,36 @@ def estimate(config: AnnotateConfig) -> Estimate:
 
     Raises:
         InputError: If there is no image or no checkpoint, or the command does not fit it.
+        RunMismatchError: If the run there has another configuration.
     """
+    output = storage.resolve_uri(config.output)
     files = fetch_model(config.weights)
-    resolve_model(config, files)
-    listing = list_images(config, storage.resolve_uri(config.output))
-    images = size = slices = 0
-    first: list[ObjectInfo] = []
-    with follow_listing(listing) as found:
-        for entries in cut_slices(
-            found, slice_size=config.slice_size, slice_bytes=config.slice_bytes
-        ):
-            first = first or [entry.info for entry in entries[:_SAMPLE]]
-            images, slices = images + len(entries), slices + 1
-            size += sum(entry.info.size for entry in entries)
-    if not images:
-        raise InputError(describe_nothing(config, listing.counts))
-    workers, sample = _measure(config, files, first)
+    run = find_run(config, output, resolve_model(config, files))
+    found = preview(config, output)
+    todo = found.todo
+    workers, sample = _measure(config, files, run, todo.first) if todo.images else (0, _NO_SAMPLE)
     rate = sample.images / sample.seconds
     return Estimate(
-        images=images,
-        size_bytes=size,
-        slices=slices,
-        skipped=listing.counts.skipped,
+        images=found.images,
+        size_bytes=found.size_bytes,
+        slices=found.slices,
+        skipped=found.skipped,
+        changes=found.changes,
+        slices_unfinished=found.unfinished,
+        images_to_read=todo.images,
+        bytes_to_read=todo.size_bytes,
+        slices_to_write=len(todo.slices),
         workers=workers,
         measured_images=sample.images,
         unreadable=sample.unreadable,
-        seconds=images / (rate * workers) if rate else None,
+        seconds=_estimate_seconds(todo.images, rate * workers),
     )
+
+
+def _estimate_seconds(images: int, rate: float) -> float | None:
+    if images == 0:
+        return 0.0
+    return images / rate if rate else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,8 +115,11 @@ class _Sample:
     """Time that it took."""
 
 
+_NO_SAMPLE: Final = _Sample(images=0, unreadable=(), seconds=1.0)
+
+
 def _measure(
-    config: AnnotateConfig, files: ModelFiles, infos: Sequence[ObjectInfo]
+    config: AnnotateConfig, files: ModelFiles, run: OpenRun | None, infos: Sequence[ObjectInfo]
 ) -> tuple[int, _Sample]:
     """Find the number of workers, and what one of them does with some images."""
     with join_cluster(config.address):
@@ -114,6 +130,8 @@ def _measure(
             wait_seconds=config.wait_for_resources,
         )
         device, dtype = resolve_device(placement, config.dtype)
+        if run is not None:
+            check_device(run, device=device, dtype=dtype)
         remote = ray.remote(num_gpus=placement.gpus_per_worker, num_cpus=placement.cpus_per_worker)(
             _time_images
         )

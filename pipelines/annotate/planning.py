@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Callable, Generator, Iterator, Mapping, Set
 from concurrent.futures import Future
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from pipelines import receipts, storage
 from pipelines.annotate.auditor import Auditor
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.audit import Audit
+from pipelines.comparison import Changes, Comparison
 from pipelines.errors import ImageReason, InputError, PipelineError
 from pipelines.lists import is_list
 from pipelines.manifest import (
@@ -31,7 +32,7 @@ from pipelines.progress import follow
 from pipelines.receipts import RowCounts
 from pipelines.selection import SelectionCounts, select_images
 from pipelines.storage import ObjectInfo
-from pipelines.update import Changes, Comparison, write_update
+from pipelines.update import write_update
 from pipelines.wording import tell_count
 
 logger = logging.getLogger(__name__)
@@ -176,10 +177,59 @@ def write_first_generation(
     return manifest
 
 
+def compare(
+    config: AnnotateConfig, manifest: Manifest, counts: Mapping[int, RowCounts]
+) -> tuple[Comparison, Listing | None]:
+    """Hold the images against a run's manifest, as `--update` and `--retry-failed` ask.
+
+    Args:
+        config: What the user said.
+        manifest: Of the run.
+        counts: Rows of the slices whose failed images are known.
+
+    Returns:
+        The comparison, and what it is to be told of: the images as they are listed now, or None to
+        retry failed ones alone.
+
+    Raises:
+        InputError: If no image is there any more.
+    """
+    failed = receipts.list_failed(manifest.output, counts) if config.retry_failed else {}
+    changed = receipts.list_failed(manifest.output, counts, ImageReason.CHANGED)
+    comparison = Comparison(
+        manifest,
+        failed,
+        None if config.update else sorted(failed),
+        is_list=is_list(storage.resolve_uri(config.images)),
+        # Of a list the versions may be older than the objects, and stay so.
+        doubted=set(chain.from_iterable(changed.values())) if config.update else (),
+    )
+    # An empty listing is a bucket that is not mounted rather than one whose images are all gone.
+    listing = peek_images(config, manifest.output, comparison.tars) if config.update else None
+    return comparison, listing
+
+
+def follow_comparison(
+    comparison: Comparison, listing: Listing | None
+) -> AbstractContextManager[Iterator[ObjectInfo] | None]:
+    """Show how far a listing is that is compared, if there is one.
+
+    Args:
+        comparison: Made by `compare`.
+        listing: Likewise.
+
+    Returns:
+        A context: the images.
+    """
+    # A tar that has not changed is one entry, however many images it holds.
+    expected = None if comparison.tars else comparison.manifest.summary.images
+    return nullcontext() if listing is None else follow_listing(listing, expected)
+
+
 def write_next_generation(
     config: AnnotateConfig,
     manifest: Manifest,
-    counts: dict[int, RowCounts],
+    counts: Mapping[int, RowCounts],
     check: Callable[[], None],
 ) -> Changes | None:
     """Look again, as `--update` and `--retry-failed` ask, and write down what there is to do.
@@ -197,21 +247,8 @@ def write_next_generation(
     Raises:
         InputError: If no image is there any more.
     """
-    failed = receipts.list_failed(manifest.output, counts) if config.retry_failed else {}
-    changed = receipts.list_failed(manifest.output, counts, ImageReason.CHANGED)
-    comparison = Comparison(
-        manifest,
-        failed,
-        None if config.update else sorted(failed),
-        is_list=is_list(storage.resolve_uri(config.images)),
-        # Of a list the versions may be older than the objects, and stay so.
-        doubted=set(chain.from_iterable(changed.values())) if config.update else (),
-    )
-    # An empty listing is a bucket that is not mounted rather than one whose images are all gone.
-    listing = peek_images(config, manifest.output, comparison.tars) if config.update else None
-    # A tar that has not changed is one entry, however many images it holds.
-    expected = None if comparison.tars else manifest.summary.images
-    with nullcontext() if listing is None else follow_listing(listing, expected) as images:
+    comparison, listing = compare(config, manifest, counts)
+    with follow_comparison(comparison, listing) as images:
         changes = write_update(
             comparison,
             images,

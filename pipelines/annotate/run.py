@@ -30,13 +30,13 @@ from pipelines.annotate.planning import (
 from pipelines.annotate.resolve import ResolvedModel, resolve_model
 from pipelines.annotate.run_file import OpenRun, check_device, create_run, find_run
 from pipelines.annotate.stages import STAGES, StageConfig
+from pipelines.comparison import Changes
 from pipelines.errors import InputError, PipelineError
 from pipelines.lease import Lease, LeaseLostError
 from pipelines.manifest import Manifest, open_manifest, read_summary
 from pipelines.progress import Progress
 from pipelines.receipts import RowCounts
 from pipelines.tables import RUN_FILE
-from pipelines.update import Changes
 from pipelines.weights import ModelFiles, fetch_model
 from pipelines.wording import tell_count
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from jobs.annotate import describe, describe_estimate
 from pipelines import storage
 from pipelines.annotate.dry_run import Estimate
 from pipelines.annotate.run import AnnotateReport
-from pipelines.update import Changes
+from pipelines.comparison import Changes
 from tests.builders import (
     annotate_flags,
     annotate_without_ray,
@@ -256,18 +255,45 @@ def test_a_run_that_was_done_says_that_nothing_was_read():
     assert "read no image: every slice" in describe(make_report(images_read=0, slices_done=0))
 
 
+def make_estimate(**changes):
+    values = {
+        "images": 40, "size_bytes": 9000, "slices": 2, "skipped": 0, "changes": None,
+        "slices_unfinished": 2, "images_to_read": 40, "bytes_to_read": 9000, "slices_to_write": 2,
+        "workers": 2, "measured_images": 7, "unreadable": (), "seconds": 61.0,
+    }  # fmt: skip
+    return Estimate(**values | changes)
+
+
 def test_a_dry_run_names_what_it_could_not_read():
-    plan = Estimate(
-        images=40, size_bytes=9000, slices=2, skipped=0, workers=2, measured_images=7,
-        unreadable=("s3://b/x.jpg: corrupt: bad marker",), seconds=61.0,
-    )  # fmt: skip
+    plan = make_estimate(unreadable=("s3://b/x.jpg: corrupt: bad marker",))
     assert describe_estimate(plan).splitlines() == [
         "40 images, 9,000 bytes, 2 slices; about 0:01:01 after start-up with 2 workers (measured "
         "on 7 images)",
         "cannot be read: s3://b/x.jpg: corrupt: bad marker",
     ]
-    unknown = replace(plan, seconds=None, unreadable=())
+    unknown = make_estimate(seconds=None)
     assert "2 slices; how long it takes is not known, for no" in describe_estimate(unknown)
+
+
+def test_a_dry_run_of_an_update_says_what_is_to_be_read():
+    changes = Changes(added=1, changed=1)
+    plan = make_estimate(
+        changes=changes, images_to_read=2, bytes_to_read=700, slices_to_write=1, seconds=1.0
+    )
+    assert describe_estimate(plan).splitlines() == [
+        "40 images, 9,000 bytes, 2 slices; 2 images, 700 bytes to be read for 1 slice; about "
+        "0:00:01 after start-up with 2 workers (measured on 7 images)",
+        "update  1 new, 1 changed, 0 gone, 0 failed and tried again as they were",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("slices", "words"),
+    [(0, "none of them is to be read"), (1, "to be read; rows are to be dropped from 1 slice")],
+)
+def test_a_dry_run_says_that_nothing_is_to_be_read(slices, words):
+    plan = make_estimate(images_to_read=0, slices_to_write=slices, seconds=0.0)
+    assert describe_estimate(plan).endswith(words)
 
 
 def test_an_update_says_what_it_found():

@@ -26,7 +26,7 @@ def test_it_prints_rows_and_files(run, tmp_path):
         "images  15 rows in 1 file",
         str(tmp_path / "copy"),
     ]
-    assert "3/3 slices of boxes" in ended.err
+    assert "copying boxes: 3/3 slices, " in ended.err
 
 
 def test_json_is_one_object(run, tmp_path):

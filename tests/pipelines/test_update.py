@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from pipelines import storage
+from pipelines.comparison import Changes, Comparison
 from pipelines.errors import PipelineError, StorageError
 from pipelines.manifest import ManifestSummary, open_manifest, read_summary
 from pipelines.storage import ObjectInfo
-from pipelines.update import Changes, Comparison, write_update
+from pipelines.update import write_update
 from tests.builders import list_all
 from tests.pipelines.manifest.updates import (
     SLICE_SIZE,

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import lookup, update
+from pipelines import comparison, lookup
+from pipelines.comparison import Changes
 from pipelines.manifest import ManifestSummary, read_summary
-from pipelines.update import Changes
 from tests.builders import list_all
 from tests.pipelines.manifest.updates import SLICE_SIZE, begin, look_again, make_info, read_todo
 from tests.pipelines.manifest.written import read_back
@@ -168,10 +168,10 @@ def test_any_sequence_of_updates_agrees_with_the_model(first, steps):
 @settings(FEW, max_examples=6)
 @given(first=listings(min_size=1), steps=STEPS)
 def test_names_whose_digests_begin_alike_are_told_apart(first, steps):
-    digest = update._digest_names
+    digest = comparison.digest_names
     mask = np.array([1, 2**64 - 1], np.uint64)
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(update, "_digest_names", lambda names: digest(names) & mask)
+        patch.setattr(comparison, "digest_names", lambda names: digest(names) & mask)
         play(folder, first, steps)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tracemalloc
 
-from pipelines import lookup, update
+from pipelines import lookup
+from pipelines.comparison import Changes, Comparison
 from pipelines.manifest import cut_slices, open_manifest, read_summary
 from pipelines.storage import ObjectInfo
-from pipelines.update import Changes, Comparison
 from tests.pipelines.manifest.updates import begin, look_again
 from tests.pipelines.manifest.written import CountedReads, WatchedWrites, write_first
 
@@ -47,7 +47,7 @@ def test_a_hundred_thousand_images_are_updated_in_seconds(tmp_path, monkeypatch)
 
 
 def test_memory_grows_by_digests_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(update, "_CHUNK", 512)
+    monkeypatch.setattr("pipelines.comparison._CHUNK", 512)
     peaks = []
     for count in (8_000, 16_000):
         output = str(tmp_path / f"{count}")
@@ -62,7 +62,7 @@ def test_memory_grows_by_digests_alone(tmp_path, monkeypatch):
 
 
 def test_the_memory_of_a_retry_grows_by_names_and_digests_alone(tmp_path, monkeypatch):
-    monkeypatch.setattr(update, "_CHUNK", 512)
+    monkeypatch.setattr("pipelines.comparison._CHUNK", 512)
     monkeypatch.setattr(lookup, "_look_up", {info.uri: info for info in list_many(16_000)}.get)
     peaks = []
     for count in (8_000, 16_000):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pipelines import storage
+from pipelines.comparison import Changes, Comparison
 from pipelines.manifest import open_manifest
 from pipelines.storage import ObjectInfo
 from pipelines.tars import TarIndex
-from pipelines.update import Changes, Comparison
 from tests.pipelines.manifest.updates import (
     begin,
     look_again,

@@ -22,11 +22,11 @@ from pipelines.annotate import run
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.run import AnnotateReport, annotate
 from pipelines.annotate.stages import STAGES, SUMMARY_SCHEMA, StageConfig
+from pipelines.comparison import Changes
 from pipelines.manifest import SlicePlace
 from pipelines.receipts import RowCounts
 from pipelines.status import StatusConfig, read_status
 from pipelines.tables import IMAGES, IMAGES_SCHEMA, Provenance, encode_table, slice_name
-from pipelines.update import Changes
 from tests.builders import make_checkpoint
 from tests.pipelines.annotate.fake_model import FakeModel
 from tests.pipelines.annotate.plain_engine import install_plain_engine

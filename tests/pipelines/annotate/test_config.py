@@ -119,8 +119,3 @@ def test_scales_of_views_without_a_ladder_are_refused():
 )
 def test_what_says_nothing_without_a_task_is_refused_without_it(tasks, name, value, words):
     assert words in refusal("w", tasks=tasks, **{name: value})
-
-
-@pytest.mark.parametrize("flag", ["update", "retry_failed"])
-def test_a_dry_run_of_an_update_is_refused(flag):
-    assert "--dry-run: estimates a whole run" in refusal("w", dry_run=True, **{flag: True})

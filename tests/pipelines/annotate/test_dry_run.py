@@ -41,8 +41,9 @@ def test_a_dry_run_counts_measures_and_writes_nothing(store_root, checkpoint, ra
     assert (plan.images, plan.slices, plan.skipped, plan.workers) == (10, 3, 1, 1)
     listed = sum(info.size for info in storage.iter_objects(folder) if info.uri in uris)
     assert plan.size_bytes == listed + len(b"no image")
-    # The rate is measured on the first slice, where one of four images cannot be read.
-    assert plan.measured_images == 3
+    assert (plan.images_to_read, plan.bytes_to_read) == (plan.images, plan.size_bytes)
+    # The rate is measured on the first eight images, of which one cannot be read.
+    assert plan.measured_images == 7
     (wrong,) = plan.unreadable
     assert wrong.startswith(f"{folder}/a-bad.jpg: not_an_image: ")
     assert 0 < plan.seconds < 600

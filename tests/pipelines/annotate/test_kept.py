@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 import pytest
 
 from pipelines import storage
+from pipelines.comparison import Changes
 from pipelines.errors import ImageError, ImageReason, StorageError
 from pipelines.manifest import open_manifest
 from pipelines.receipts import RowCounts, find_committed
 from pipelines.tables import IMAGES_SCHEMA, KEYS, Provenance, encode_table, read_notes, slice_name
-from pipelines.update import Changes
 from tests.builders import (
     annotate_without_ray,
     assert_same_rows,

@@ -19,9 +19,9 @@ from pipelines.annotate.planning import (
     write_first_generation,
     write_next_generation,
 )
+from pipelines.comparison import Changes
 from pipelines.manifest import open_manifest
 from pipelines.receipts import RowCounts
-from pipelines.update import Changes
 from tests.builders import make_config, put_receipt, write_pictures
 from tests.pipelines.manifest.written import make_slices, write_first
 

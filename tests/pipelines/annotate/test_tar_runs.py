@@ -13,10 +13,10 @@ import pytest
 from pipelines import manifest, storage
 from pipelines.annotate.planning import peek_images
 from pipelines.annotate.run import annotate
+from pipelines.comparison import Changes
 from pipelines.errors import InputError
 from pipelines.report.write import ReportConfig, write_report
 from pipelines.status import StatusConfig, read_status
-from pipelines.update import Changes
 from tests.builders import (
     annotate_without_ray,
     assert_same_rows,

@@ -11,8 +11,8 @@ import pytest
 
 from pipelines import storage
 from pipelines.annotate.run import annotate
+from pipelines.comparison import Changes
 from pipelines.errors import InputError
-from pipelines.update import Changes
 from tests.builders import (
     annotate_without_ray,
     encode_picture,

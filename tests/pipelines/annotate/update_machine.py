@@ -24,12 +24,13 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from pipelines import lease, storage
 from pipelines.annotate import run, run_file
 from pipelines.annotate.kept import RowsChangedError
+from pipelines.annotate.preview import preview
 from pipelines.compact import CompactConfig, compact
+from pipelines.comparison import Changes
 from pipelines.errors import ImageError, ImageReason, InputError
 from pipelines.manifest import open_manifest
 from pipelines.receipts import find_committed
 from pipelines.storage import OvertakenError
-from pipelines.update import Changes
 from tests import builders
 from tests.builders import list_all, make_config, read_rows
 from tests.pipelines.annotate.fake_model import FakeModel, predict_one
@@ -239,6 +240,9 @@ class UpdateMachine(RuleBasedStateMachine):
 
     def _invoke(self, update, retry_failed, *, kill_at, after, zombie):
         config = replace(self.config, update=update, retry_failed=retry_failed)
+        before = list_all(self.folder.name)
+        plan = preview(config, config.output)
+        assert list_all(self.folder.name) == before
         with pytest.MonkeyPatch.context() as patch:
             invocation = Invocation(
                 self.model,
@@ -259,6 +263,7 @@ class UpdateMachine(RuleBasedStateMachine):
             else:
                 if self.zombies.puts == puts:
                     self._check_report(report, invocation)
+                    self._check_preview(plan, report)
                     self._check_finished()
                     self.model.hit.clear()
 
@@ -273,6 +278,18 @@ class UpdateMachine(RuleBasedStateMachine):
             assert report.changes is None
         else:
             assert report.changes == (invocation.changes or Changes())
+
+    def _check_preview(self, plan, report):
+        """What was foretold came true, but for what nobody knew.
+
+        That is which of the images left fail, and which rows a paused process has spoilt.
+        """
+        if self.zombies.puts or (report.changes is not None and plan.unfinished):
+            return
+        assert (plan.images, plan.slices) == (report.images, report.slices)
+        assert plan.todo.images == report.images_read
+        assert len(plan.todo.slices) == report.slices_done
+        assert plan.changes == report.changes
 
     def _check_finished(self):
         """Every image of the manifest has one row, of the version that was done last."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.update import Changes
+from pipelines.comparison import Changes
 
 
 def draw_pixels(version):

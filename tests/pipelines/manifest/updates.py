@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pipelines.comparison import Comparison
 from pipelines.manifest import cut_slices, open_manifest
 from pipelines.storage import ObjectInfo
-from pipelines.update import Comparison, write_update
+from pipelines.update import write_update
 from tests.pipelines.manifest.written import read_back, read_names, write_first
 
 SLICE_SIZE = 3

@@ -1,0 +1,156 @@
+"""What would a command read, and what would the run be afterwards? Found out without writing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from pipelines.annotate.config import AnnotateConfig
+from pipelines.annotate.leftovers import refuse_unlisted_rows
+from pipelines.annotate.planning import (
+    compare,
+    describe_nothing,
+    follow_comparison,
+    follow_listing,
+    list_images,
+)
+from pipelines.audit import audit_receipts
+from pipelines.comparison import Changes
+from pipelines.errors import InputError
+from pipelines.manifest import (
+    GenerationCounts,
+    Manifest,
+    ManifestEntry,
+    ManifestSummary,
+    cut_slices,
+    iter_slices,
+    open_manifest,
+)
+from pipelines.receipts import RowCounts, find_committed
+from pipelines.storage import ObjectInfo
+from pipelines.update import iter_touched, sum_up_update
+
+_SAMPLE: Final = 8
+"""Images that a rate is measured on."""
+
+
+@dataclass(slots=True)
+class Todo:
+    """Images that would be read; counted slice by slice."""
+
+    images: int = 0
+    size_bytes: int = 0
+    """Their encoded bytes, as listed."""
+    slices: set[int] = field(default_factory=set)
+    """Those that would be written, be it only that rows are dropped."""
+    first: list[ObjectInfo] = field(default_factory=list)
+    """A few of the images."""
+
+    def add(self, number: int, entries: Sequence[ManifestEntry]) -> None:
+        """Count a slice.
+
+        Args:
+            number: The slice.
+            entries: Its images.
+        """
+        infos = [entry.info for entry in entries if entry.todo]
+        self.images += len(infos)
+        self.size_bytes += sum(info.size for info in infos)
+        self.slices.add(number)
+        self.first += infos[: _SAMPLE - len(self.first)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preview:
+    """What a command would do."""
+
+    images: int
+    """Images of the run afterwards."""
+    size_bytes: int
+    """Their encoded bytes, as listed."""
+    slices: int
+    """Slices that they are cut into."""
+    skipped: int
+    """Objects that are not images by their name."""
+    changes: Changes | None
+    """What `--update` and `--retry-failed` would find; None where neither was asked for, or the
+    run has not begun. Of slices that are not done yet nobody knows which images fail."""
+    unfinished: int
+    """Slices of the manifest that are not done; all of a run that has not begun."""
+    todo: Todo
+    """What would be read."""
+
+
+def preview(config: AnnotateConfig, output: str) -> Preview:
+    """Find out what a command would do, whatever else is at work on the run.
+
+    Args:
+        config: What the user said.
+        output: The run, resolved.
+
+    Returns:
+        What there is to do.
+
+    Raises:
+        InputError: If there is no image, or rows without a manifest.
+    """
+    manifest = open_manifest(output)
+    if manifest is None:
+        refuse_unlisted_rows(output)
+        return _preview_first(config, output)
+    return _preview_rest(config, manifest)
+
+
+def _preview_first(config: AnnotateConfig, output: str) -> Preview:
+    listing, todo = list_images(config, output), Todo()
+    with follow_listing(listing) as images:
+        for number, entries in enumerate(
+            cut_slices(images, slice_size=config.slice_size, slice_bytes=config.slice_bytes)
+        ):
+            todo.add(number, entries)
+    if not todo.images:
+        raise InputError(describe_nothing(config, listing.counts))
+    return Preview(
+        images=todo.images,
+        size_bytes=todo.size_bytes,
+        slices=len(todo.slices),
+        skipped=listing.counts.skipped,
+        changes=None,
+        unfinished=len(todo.slices),
+        todo=todo,
+    )
+
+
+def _preview_rest(config: AnnotateConfig, manifest: Manifest) -> Preview:
+    todo = Todo()
+    done = audit_receipts(manifest, sorted(find_committed(manifest))).counts
+    for place, entries in iter_slices(manifest, set(range(manifest.summary.slices)) - done.keys()):
+        todo.add(place.number, entries)
+    summary, changes, unfinished = manifest.summary, None, len(todo.slices)
+    if config.update or config.retry_failed:
+        summary, changes = _preview_update(config, manifest, done, todo)
+    return Preview(
+        images=summary.images,
+        size_bytes=summary.size_bytes,
+        slices=summary.slices,
+        skipped=summary.skipped,
+        changes=changes,
+        unfinished=unfinished,
+        todo=todo,
+    )
+
+
+def _preview_update(
+    config: AnnotateConfig, manifest: Manifest, done: Mapping[int, RowCounts], todo: Todo
+) -> tuple[ManifestSummary, Changes]:
+    comparison, listing = compare(config, manifest, done)
+    counts = GenerationCounts()
+    with follow_comparison(comparison, listing) as images:
+        for number, entries in iter_touched(
+            comparison, images, slice_size=config.slice_size, slice_bytes=config.slice_bytes
+        ):
+            counts.add(number, entries)
+            todo.add(number, entries)
+    skipped = manifest.summary.skipped if listing is None else listing.counts.skipped
+    return sum_up_update(comparison, counts, skipped), comparison.count()

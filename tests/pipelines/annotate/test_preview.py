@@ -1,0 +1,137 @@
+"""Is what a command would do foretold, without a write and without Ray?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines.annotate.dry_run import estimate
+from pipelines.annotate.preview import preview
+from pipelines.annotate.run import annotate
+from pipelines.comparison import Changes
+from pipelines.errors import InputError, RunMismatchError
+from tests.builders import (
+    annotate_without_ray,
+    encode_picture,
+    list_all,
+    make_config,
+    make_picture,
+    write_pictures,
+)
+
+pytestmark = pytest.mark.usefixtures("plain_engine", "fake_model")
+
+
+def start(tmp_path, checkpoint, count=6):
+    write_pictures(str(tmp_path / "in"), count)
+    return make_config(str(tmp_path), checkpoint, slice_size=2)
+
+
+def foretell(config):
+    """What a command would do; it writes nothing."""
+    before = list_all(config.output)
+    plan = preview(config, config.output)
+    assert list_all(config.output) == before
+    return plan
+
+
+def names_of(plan):
+    return [Path(info.uri).name for info in plan.todo.first]
+
+
+def change_bucket(config):
+    """Two images are new, one has changed, one is gone."""
+    write_pictures(config.images, 2, start=20)
+    Path(config.images, "photo-003.jpg").write_bytes(encode_picture(make_picture(99)))
+    Path(config.images, "photo-005.jpg").unlink()
+
+
+def test_of_a_run_that_was_killed_what_is_left_is_foretold(tmp_path, checkpoint):
+    config = start(tmp_path, checkpoint)
+    annotate_without_ray(config, config.output, slices=[1])
+    plan = foretell(config)
+    assert (plan.images, plan.slices, plan.changes, plan.unfinished) == (6, 3, None, 2)
+    assert (plan.todo.images, plan.todo.slices) == (4, {0, 2})
+    left = ["photo-000.jpg", "photo-001.jpg", "photo-004.jpg", "photo-005.jpg"]
+    assert names_of(plan) == left
+    assert plan.todo.size_bytes == sum(Path(config.images, name).stat().st_size for name in left)
+    assert annotate(config).images_read == 4
+
+
+def test_a_slice_whose_receipt_is_damaged_is_foretold(tmp_path, checkpoint):
+    config = start(tmp_path, checkpoint)
+    annotate(config)
+    Path(config.output, "images", "slice-000001.parquet").write_bytes(b"PAR1")
+    assert names_of(foretell(config)) == ["photo-002.jpg", "photo-003.jpg"]
+
+
+def test_an_update_finds_what_was_foretold(tmp_path, checkpoint):
+    config = start(tmp_path, checkpoint)
+    annotate(config)
+    change_bucket(config)
+    update = replace(config, update=True)
+    plan = foretell(update)
+    assert plan.changes == Changes(added=2, changed=1, vanished=1)
+    assert (plan.images, plan.slices, plan.unfinished) == (7, 4, 0)
+    assert (plan.todo.images, plan.todo.slices) == (3, {1, 2, 3})
+    assert names_of(plan) == ["photo-020.jpg", "photo-021.jpg", "photo-003.jpg"]
+    assert plan.size_bytes == sum(path.stat().st_size for path in Path(config.images).iterdir())
+    report = annotate(update)
+    assert (report.changes, report.images_read, report.slices_done) == (plan.changes, 3, 3)
+    again = foretell(update)
+    assert (again.changes, again.todo.images, again.todo.slices) == (Changes(), 0, set())
+
+
+def test_a_retry_alone_looks_for_nothing_new(tmp_path, checkpoint):
+    config = start(tmp_path, checkpoint)
+    Path(config.images, "photo-004.jpg").write_bytes(b"no image")
+    annotate(config)
+    change_bucket(config)
+    plan = foretell(replace(config, retry_failed=True))
+    assert plan.changes == Changes(retried=1)
+    assert names_of(plan) == ["photo-004.jpg"]
+    assert (plan.images, plan.skipped) == (6, 0)
+
+
+def test_an_update_of_a_run_that_has_not_begun_is_the_run(tmp_path, checkpoint):
+    config = start(tmp_path, checkpoint)
+    config = replace(config, update=True, output=str(tmp_path / "empty"))
+    (tmp_path / "empty").mkdir()
+    plan = foretell(config)
+    assert (plan.changes, plan.images, plan.todo.images, plan.unfinished) == (None, 6, 6, 3)
+
+
+def test_images_that_are_all_gone_are_refused_as_by_the_command(tmp_path, checkpoint):
+    config = start(tmp_path, checkpoint)
+    annotate(config)
+    for path in Path(config.images).iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="no image there"):
+        preview(replace(config, update=True), config.output)
+
+
+def test_rows_without_a_manifest_are_refused_as_by_the_command(tmp_path, checkpoint):
+    config = start(tmp_path, checkpoint)
+    annotate(config)
+    for path in Path(config.output, "manifest").rglob("*.json"):
+        path.unlink()
+    with pytest.raises(InputError, match="the manifest that tells"):
+        preview(config, config.output)
+
+
+def test_other_settings_are_refused_by_a_dry_run_too(tmp_path, checkpoint):
+    config = start(tmp_path, checkpoint)
+    annotate(config)
+    with pytest.raises(RunMismatchError, match="score_threshold"):
+        estimate(replace(config, score_threshold=0.9, dry_run=True))
+
+
+def test_nothing_to_read_takes_no_time_and_no_cluster(tmp_path, checkpoint, monkeypatch):
+    config = start(tmp_path, checkpoint)
+    annotate(config)
+    # There is no such cluster.
+    plan = estimate(replace(config, dry_run=True, address="127.0.0.1:1"))
+    assert (plan.images, plan.images_to_read, plan.slices_to_write) == (6, 0, 0)
+    assert (plan.seconds, plan.workers, plan.measured_images) == (0.0, 0, 0)
