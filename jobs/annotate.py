@@ -50,10 +50,19 @@ def describe_estimate(plan: Estimate) -> str:
     lines = [
         f"{tell_count(plan.images, 'image')}, {tell_count(plan.size_bytes, 'byte')}, "
         f"{tell_count(plan.slices, 'slice')}; {_describe_left(plan)}",
-        *([] if plan.changes is None else [_describe_changes(plan.changes)]),
+        *([] if plan.changes is None else _describe_found(plan, plan.changes)),
         *(f"cannot be read: {wrong}" for wrong in plan.unreadable),
     ]
     return "\n".join(lines)
+
+
+def _describe_found(plan: Estimate, changes: Changes) -> list[str]:
+    """What an update or a retry would find, as far as it is known."""
+    lines = [_describe_changes(changes)]
+    if plan.slices_unfinished:
+        slices = tell_count(plan.slices_unfinished, "slice")
+        lines.append(f"not known is which images of {slices} that are not done yet will fail")
+    return lines
 
 
 def _describe_left(plan: Estimate) -> str:
@@ -61,10 +70,10 @@ def _describe_left(plan: Estimate) -> str:
     if plan.images_to_read == 0:
         slices = tell_count(plan.slices_to_write, "slice")
         dropped = f"; rows are to be dropped from {slices}" if plan.slices_to_write else ""
-        return f"none of them is to be read{dropped}"
+        return f"no image is to be read{dropped}"
     what = (
         ""
-        if plan.images_to_read == plan.images
+        if (plan.images_to_read, plan.bytes_to_read) == (plan.images, plan.size_bytes)
         else f"{tell_count(plan.images_to_read, 'image')}, "
         f"{tell_count(plan.bytes_to_read, 'byte')} to be read for "
         f"{tell_count(plan.slices_to_write, 'slice')}; "

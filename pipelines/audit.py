@@ -28,6 +28,8 @@ def audit_receipts(
     manifest: Manifest,
     slices: Iterable[int],
     has_left: Callable[[], bool] = lambda: False,
+    *,
+    is_quiet: bool = False,
 ) -> Audit:
     """Hold the receipts of slices against the manifest.
 
@@ -35,6 +37,7 @@ def audit_receipts(
         manifest: Of the run.
         slices: Numbers.
         has_left: Asked before each: nobody waits for the answer any more, and it may be anything.
+        is_quiet: Whether nothing is said of it if it takes long.
 
     Returns:
         What they say. A warning names each that is damaged.
@@ -53,7 +56,7 @@ def audit_receipts(
         is_due = receipt.is_due(place.generation, place.part, manifest.summary.generation)
         return None if is_due else receipt.counts
 
-    answers = read_slices(numbers, read, doing="reading receipts")
+    answers = read_slices(numbers, read, doing=None if is_quiet else "reading receipts")
     found = dict(zip(numbers, answers, strict=True))
     counts = {number: of_slice for number, of_slice in found.items() if of_slice is not None}
     return Audit(counts=counts, due=frozenset(found.keys() - counts.keys()))

@@ -62,7 +62,8 @@ class Progress:
         self._note = ""
         self._ended = threading.Event()
         self._speaks = at_once
-        self._is_terminal = sys.stderr.isatty()
+        # None where it was closed before the start, as by `2>&-`.
+        self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
         self._bar = self._open_bar() if self._is_terminal and at_once else None
         self._speaker = threading.Thread(target=self._speak, daemon=True)
 
@@ -150,8 +151,9 @@ class Progress:
             # More than was expected may have come.
             left = max(0, self.total - self.done)
             return [speed, f"{format_seconds(left / rate)} left"]
-        is_due = self.total is None or self.done < self.total
-        return ["none done yet: starting"] if is_due else []
+        if self.total is not None and self.done >= self.total:
+            return []
+        return ["none yet" if self.doing else "none done yet: starting"]
 
     def _rate(self) -> float:
         """Units a second; until the end of a long count without the time that the start took."""

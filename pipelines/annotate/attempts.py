@@ -87,9 +87,7 @@ def read_attempts(output: str) -> dict[tuple[int, int], int]:
     """
     names = storage.list_names(storage.join_uri(output, _FOLDER))
     numbers = [number for name in names if (number := slice_number(name, _SUFFIX)) is not None]
-    notes = read_slices(
-        numbers, lambda number: _read_one(_uri(output, number)), doing="reading attempts"
-    )
+    notes = read_slices(numbers, lambda number: _read_one(_uri(output, number)), doing=None)
     return {
         (number, note[0]): note[1]
         for number, note in zip(numbers, notes, strict=True)

@@ -21,17 +21,21 @@ class Auditor:
     has_left: Callable[[], bool]
     """Whether nobody waits for it any more."""
 
-    def begin(self, manifest: Manifest, slices: Iterable[int]) -> Future[Audit]:
+    def begin(self, manifest: Manifest, slices: Iterable[int], *, is_beside: bool) -> Future[Audit]:
         """Audit the receipts of some slices.
 
         Args:
             manifest: Of the run.
             slices: Which.
+            is_beside: Whether other work is done meanwhile, which says how far it is.
 
         Returns:
             What comes of it.
         """
-        return self.thread.submit(audit_receipts, manifest, list(slices), self.has_left)
+        numbers = list(slices)
+        return self.thread.submit(
+            audit_receipts, manifest, numbers, self.has_left, is_quiet=is_beside
+        )
 
 
 @contextmanager

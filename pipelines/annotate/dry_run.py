@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Final
 
 import ray
 import torch
@@ -14,11 +14,10 @@ from overfeat.member import Dtype
 from overfeat.views import PreparedImage
 from pipelines import storage
 from pipelines.annotate.config import AnnotateConfig
-from pipelines.annotate.graph import resolve_device
+from pipelines.annotate.engine import Engine, Machines
 from pipelines.annotate.preview import preview
-from pipelines.annotate.resolve import resolve_model
-from pipelines.annotate.run_file import OpenRun, check_device, find_run
-from pipelines.cluster import join_cluster, place_workers
+from pipelines.annotate.resolve import ResolvedModel, resolve_model
+from pipelines.annotate.run_file import OpenRun, check_device, find_run, prepare_run
 from pipelines.comparison import Changes
 from pipelines.errors import ImageError
 from pipelines.images import decode_image_within
@@ -49,9 +48,10 @@ class Estimate:
     bytes_to_read: int
     """Their encoded bytes, as listed."""
     slices_to_write: int
-    """Slices that these are in, and those that lose rows."""
+    """Slices that these are in, and those that lose rows; one that is finished first and then
+    updated counts twice."""
     workers: int
-    """Detect actors that the cluster has room for; 0 if there is nothing to read."""
+    """Detect actors that the cluster has room for; 0 if there is nothing to do."""
     measured_images: int
     """Readable images among the first ones, on which one actor's rate was measured."""
     unreadable: tuple[str, ...]
@@ -72,14 +72,26 @@ def estimate(config: AnnotateConfig) -> Estimate:
     Raises:
         InputError: If there is no image or no checkpoint, or the command does not fit it.
         RunMismatchError: If the run there has another configuration.
+        StorageError: If a store refused or failed for good.
+        ResourceError: If the cluster is too small.
+        PipelineError: If the run has not as many rows as images.
     """
     output = storage.resolve_uri(config.output)
     files = fetch_model(config.weights)
-    run = find_run(config, output, resolve_model(config, files))
+    model = resolve_model(config, files)
+    # Says at once that the output's bucket does not exist.
+    storage.list_names(output)
+    run = find_run(config, output, model)
     found = preview(config, output)
     todo = found.todo
-    workers, sample = _measure(config, files, run, todo.first) if todo.images else (0, _NO_SAMPLE)
-    rate = sample.images / sample.seconds
+    workers, sample = 0, _Sample(images=0, unreadable=(), seconds=1.0)
+    if run is None or todo.slices:
+        with ExitStack() as stack:
+            machines = Engine(config, stack).join()
+            _check(config, output, model, run, machines)
+            workers = machines.placement.workers
+            if todo.first:
+                sample = _measure(config, files, machines, todo.first)
     return Estimate(
         images=found.images,
         size_bytes=found.size_bytes,
@@ -89,18 +101,27 @@ def estimate(config: AnnotateConfig) -> Estimate:
         slices_unfinished=found.unfinished,
         images_to_read=todo.images,
         bytes_to_read=todo.size_bytes,
-        slices_to_write=len(todo.slices),
+        slices_to_write=todo.slices,
         workers=workers,
         measured_images=sample.images,
         unreadable=sample.unreadable,
-        seconds=_estimate_seconds(todo.images, rate * workers),
+        seconds=_estimate_seconds(todo.images, sample, workers),
     )
 
 
-def _estimate_seconds(images: int, rate: float) -> float | None:
-    if images == 0:
-        return 0.0
-    return images / rate if rate else None
+def _check(
+    config: AnnotateConfig,
+    output: str,
+    model: ResolvedModel,
+    run: OpenRun | None,
+    machines: Machines,
+) -> None:
+    """Refuse what the command would refuse once it knows the cluster."""
+    device, dtype = machines.device, machines.dtype
+    if run is None:
+        prepare_run(config, output, model, device=device, dtype=dtype)
+    else:
+        check_device(run, device=device, dtype=dtype)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,28 +136,25 @@ class _Sample:
     """Time that it took."""
 
 
-_NO_SAMPLE: Final = _Sample(images=0, unreadable=(), seconds=1.0)
+def _estimate_seconds(images: int, sample: _Sample, workers: int) -> float | None:
+    if images == 0:
+        return 0.0
+    rate = workers * sample.images / sample.seconds
+    return images / rate if rate else None
 
 
 def _measure(
-    config: AnnotateConfig, files: ModelFiles, run: OpenRun | None, infos: Sequence[ObjectInfo]
-) -> tuple[int, _Sample]:
-    """Find the number of workers, and what one of them does with some images."""
-    with join_cluster(config.address):
-        placement = place_workers(
-            workers=config.workers,
-            threads=config.threads,
-            cpus_per_read=config.cpus_per_read,
-            wait_seconds=config.wait_for_resources,
-        )
-        device, dtype = resolve_device(placement, config.dtype)
-        if run is not None:
-            check_device(run, device=device, dtype=dtype)
-        remote = ray.remote(num_gpus=placement.gpus_per_worker, num_cpus=placement.cpus_per_worker)(
-            _time_images
-        )
-        sample: _Sample = ray.get(remote.remote(config, files, list(infos), device, dtype))
-    return placement.workers, sample
+    config: AnnotateConfig, files: ModelFiles, machines: Machines, infos: Sequence[ObjectInfo]
+) -> _Sample:
+    """Find out what one worker does with some images."""
+    placement = machines.placement
+    remote = ray.remote(num_gpus=placement.gpus_per_worker, num_cpus=placement.cpus_per_worker)(
+        _time_images
+    )
+    sample: _Sample = ray.get(
+        remote.remote(config, files, list(infos), machines.device, machines.dtype)
+    )
+    return sample
 
 
 def _time_images(

@@ -28,7 +28,7 @@ from pipelines.manifest import (
     open_manifest,
     write_generation,
 )
-from pipelines.progress import follow
+from pipelines.progress import Progress, follow
 from pipelines.receipts import RowCounts
 from pipelines.selection import SelectionCounts, select_images
 from pipelines.storage import ObjectInfo
@@ -107,7 +107,9 @@ def peek_images(
         InputError: If there is none.
     """
     listing = list_images(config, output, known_tars)
-    first = next(listing.images, None)
+    # Behind millions of other objects it may be long in coming.
+    with Progress(None, unit="images", doing="listing", at_once=False):
+        first = next(listing.images, None)
     if first is None:
         raise InputError(describe_nothing(config, listing.counts))
     return Listing(images=chain([first], listing.images), counts=listing.counts)
@@ -278,6 +280,24 @@ def write_next_generation(
     return changes
 
 
+def check_counts(manifest: Manifest, counts: Mapping[int, RowCounts]) -> None:
+    """Make sure that a run whose slices are all committed has as many rows as images.
+
+    Args:
+        manifest: Of the run.
+        counts: Rows of every slice.
+
+    Raises:
+        PipelineError: If it has not.
+    """
+    images, listed = sum(of.images for of in counts.values()), manifest.summary.images
+    if images != listed:
+        raise PipelineError(
+            f"{manifest.output}: its receipts count {images:,} images, its manifest lists "
+            f"{listed:,}; something changed the run from outside: annotate into another --output"
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pending:
     """What is left of a run, and the rows of what is not."""
@@ -312,5 +332,5 @@ def find_pending(
     return Pending(
         places=places,
         committed=frozenset(committed),
-        audit=auditor.begin(manifest, unknown),
+        audit=auditor.begin(manifest, unknown, is_beside=bool(places)),
     )

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from pipelines.annotate.config import AnnotateConfig
+from pipelines.annotate.kept import find_kept
 from pipelines.annotate.leftovers import refuse_unlisted_rows
 from pipelines.annotate.planning import (
+    check_counts,
     compare,
     describe_nothing,
     follow_comparison,
@@ -23,16 +27,24 @@ from pipelines.manifest import (
     Manifest,
     ManifestEntry,
     ManifestSummary,
+    SlicePlace,
     cut_slices,
     iter_slices,
     open_manifest,
 )
+from pipelines.progress import follow
+from pipelines.readers import read_slices
 from pipelines.receipts import RowCounts, find_committed
 from pipelines.storage import ObjectInfo
 from pipelines.update import iter_touched, sum_up_update
 
 _SAMPLE: Final = 8
 """Images that a rate is measured on."""
+_BATCH: Final = 256
+"""Slices that are held while the rows that they keep are looked at (assumed)."""
+
+_Slice = tuple[SlicePlace, Sequence[ManifestEntry]]
+"""Where a slice is listed, and its images."""
 
 
 @dataclass(slots=True)
@@ -42,22 +54,22 @@ class Todo:
     images: int = 0
     size_bytes: int = 0
     """Their encoded bytes, as listed."""
-    slices: set[int] = field(default_factory=set)
-    """Those that would be written, be it only that rows are dropped."""
+    slices: int = 0
+    """Slices that would be written, be it only that rows are dropped; one that is finished first
+    and then updated counts twice."""
     first: list[ObjectInfo] = field(default_factory=list)
     """A few of the images."""
 
-    def add(self, number: int, entries: Sequence[ManifestEntry]) -> None:
+    def add(self, entries: Sequence[ManifestEntry]) -> None:
         """Count a slice.
 
         Args:
-            number: The slice.
             entries: Its images.
         """
         infos = [entry.info for entry in entries if entry.todo]
         self.images += len(infos)
         self.size_bytes += sum(info.size for info in infos)
-        self.slices.add(number)
+        self.slices += 1
         self.first += infos[: _SAMPLE - len(self.first)]
 
 
@@ -94,6 +106,7 @@ def preview(config: AnnotateConfig, output: str) -> Preview:
 
     Raises:
         InputError: If there is no image, or rows without a manifest.
+        PipelineError: If the run has not as many rows as images.
     """
     manifest = open_manifest(output)
     if manifest is None:
@@ -105,19 +118,19 @@ def preview(config: AnnotateConfig, output: str) -> Preview:
 def _preview_first(config: AnnotateConfig, output: str) -> Preview:
     listing, todo = list_images(config, output), Todo()
     with follow_listing(listing) as images:
-        for number, entries in enumerate(
-            cut_slices(images, slice_size=config.slice_size, slice_bytes=config.slice_bytes)
+        for entries in cut_slices(
+            images, slice_size=config.slice_size, slice_bytes=config.slice_bytes
         ):
-            todo.add(number, entries)
+            todo.add(entries)
     if not todo.images:
         raise InputError(describe_nothing(config, listing.counts))
     return Preview(
         images=todo.images,
         size_bytes=todo.size_bytes,
-        slices=len(todo.slices),
+        slices=todo.slices,
         skipped=listing.counts.skipped,
         changes=None,
-        unfinished=len(todo.slices),
+        unfinished=todo.slices,
         todo=todo,
     )
 
@@ -125,9 +138,16 @@ def _preview_first(config: AnnotateConfig, output: str) -> Preview:
 def _preview_rest(config: AnnotateConfig, manifest: Manifest) -> Preview:
     todo = Todo()
     done = audit_receipts(manifest, sorted(find_committed(manifest))).counts
-    for place, entries in iter_slices(manifest, set(range(manifest.summary.slices)) - done.keys()):
-        todo.add(place.number, entries)
-    summary, changes, unfinished = manifest.summary, None, len(todo.slices)
+    left = set(range(manifest.summary.slices)) - done.keys()
+    if not left:
+        check_counts(manifest, done)
+    slices = iter_slices(manifest, left)
+    _count_slices(
+        manifest.output,
+        follow(slices, total=len(left), unit="slices", doing="reading the manifest"),
+        todo,
+    )
+    summary, changes, unfinished = manifest.summary, None, todo.slices
     if config.update or config.retry_failed:
         summary, changes = _preview_update(config, manifest, done, todo)
     return Preview(
@@ -146,11 +166,39 @@ def _preview_update(
 ) -> tuple[ManifestSummary, Changes]:
     comparison, listing = compare(config, manifest, done)
     counts = GenerationCounts()
-    with follow_comparison(comparison, listing) as images:
+
+    def iter_done(
+        images: Iterable[ObjectInfo] | None,
+    ) -> Iterator[_Slice]:
+        """Those of the touched slices that have rows; the others are counted here."""
         for number, entries in iter_touched(
             comparison, images, slice_size=config.slice_size, slice_bytes=config.slice_bytes
         ):
             counts.add(number, entries)
-            todo.add(number, entries)
+            if number in done:
+                yield _place_next(manifest, number), entries
+            else:
+                todo.add(entries)
+
+    with follow_comparison(comparison, listing) as images:
+        _count_slices(manifest.output, iter_done(images), todo)
     skipped = manifest.summary.skipped if listing is None else listing.counts.skipped
     return sum_up_update(comparison, counts, skipped), comparison.count()
+
+
+def _place_next(manifest: Manifest, number: int) -> SlicePlace:
+    """Where the next generation would list a slice."""
+    previous = manifest.place_of(number).generation
+    return SlicePlace(number, manifest.summary.generation + 1, part="", group=0, previous=previous)
+
+
+def _count_slices(output: str, slices: Iterable[_Slice], todo: Todo) -> None:
+    """Count slices as they would be done: with all images where old rows cannot be kept."""
+
+    def read(batch: Mapping[int, _Slice], number: int) -> Sequence[ManifestEntry]:
+        return find_kept(output, *batch[number])[0]
+
+    left = iter(slices)
+    while batch := {place.number: (place, of) for place, of in itertools.islice(left, _BATCH)}:
+        for entries in read_slices(list(batch), partial(read, batch), doing=None):
+            todo.add(entries)

@@ -22,6 +22,7 @@ from pipelines.annotate.leftovers import refuse_unlisted_rows
 from pipelines.annotate.planning import (
     Listing,
     Pending,
+    check_counts,
     find_pending,
     peek_images,
     write_first_generation,
@@ -261,12 +262,7 @@ def _finish(
             f"{run.output}: its manifest was replaced by another driver's while slices were done; "
             "run the same command again, which does those that are listed otherwise there"
         )
-    if (images := tally.sum().images) != manifest.summary.images:
-        raise PipelineError(
-            f"{run.output}: its receipts count {images:,} images, its manifest lists "
-            f"{manifest.summary.images:,}; something changed the run from outside: annotate into "
-            "another --output"
-        )
+    check_counts(manifest, tally.counts)
 
 
 def _do_slices(

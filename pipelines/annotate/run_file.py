@@ -68,6 +68,29 @@ def find_run(config: AnnotateConfig, output: str, model: ResolvedModel) -> OpenR
     return run
 
 
+def prepare_run(
+    config: AnnotateConfig, output: str, model: ResolvedModel, *, device: str, dtype: Dtype
+) -> OpenRun:
+    """Describe a run that has no `run.json`; nothing is written.
+
+    Args:
+        config: What the user said.
+        output: Where the run is, resolved.
+        model: What the run does with its checkpoints.
+        device: Kind of device that every detect actor has.
+        dtype: Number format in use.
+
+    Returns:
+        The run.
+
+    Raises:
+        RunMismatchError: If there are rows that lost their `run.json`, of another configuration.
+    """
+    run = _assemble(config, output, model, device=device, dtype=dtype, is_new=True)
+    refuse_rows_of_others(output, run.fingerprint)
+    return run
+
+
 def create_run(
     config: AnnotateConfig,
     output: str,
@@ -94,8 +117,7 @@ def create_run(
         RunMismatchError: If the other driver's run has another configuration, or rows that lost
             their `run.json`.
     """
-    run = _assemble(config, output, model, device=device, dtype=dtype, is_new=True)
-    refuse_rows_of_others(output, run.fingerprint)
+    run = prepare_run(config, output, model, device=device, dtype=dtype)
     data = json.dumps(_describe_run(config, files, run), indent=2).encode()
     uri, scratch = storage.join_uri(output, RUN_FILE), storage.join_uri(output, ".tmp")
     if storage.create_bytes(uri, data, scratch=scratch):

@@ -93,7 +93,7 @@ def limit_attempt(byte_count: int) -> float:
     """Say how long one attempt may take.
 
     Args:
-        byte_count: how many bytes it moves, or has moved so far.
+        byte_count: how many bytes it moves.
 
     Returns:
         Seconds since it began.

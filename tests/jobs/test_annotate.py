@@ -278,18 +278,31 @@ def test_a_dry_run_names_what_it_could_not_read():
 def test_a_dry_run_of_an_update_says_what_is_to_be_read():
     changes = Changes(added=1, changed=1)
     plan = make_estimate(
-        changes=changes, images_to_read=2, bytes_to_read=700, slices_to_write=1, seconds=1.0
+        changes=changes,
+        images_to_read=2,
+        bytes_to_read=700,
+        slices_to_write=1,
+        seconds=1.0,
+        slices_unfinished=1,
     )
     assert describe_estimate(plan).splitlines() == [
         "40 images, 9,000 bytes, 2 slices; 2 images, 700 bytes to be read for 1 slice; about "
         "0:00:01 after start-up with 2 workers (measured on 7 images)",
         "update  1 new, 1 changed, 0 gone, 0 failed and tried again as they were",
+        "not known is which images of 1 slice that are not done yet will fail",
     ]
+
+
+def test_as_many_images_to_read_as_there_are_may_be_others():
+    plan = make_estimate(bytes_to_read=9001, slices_to_write=3)
+    assert "2 slices; 40 images, 9,001 bytes to be read for 3 slices; about" in describe_estimate(
+        plan
+    )
 
 
 @pytest.mark.parametrize(
     ("slices", "words"),
-    [(0, "none of them is to be read"), (1, "to be read; rows are to be dropped from 1 slice")],
+    [(0, "no image is to be read"), (1, "to be read; rows are to be dropped from 1 slice")],
 )
 def test_a_dry_run_says_that_nothing_is_to_be_read(slices, words):
     plan = make_estimate(images_to_read=0, slices_to_write=slices, seconds=0.0)

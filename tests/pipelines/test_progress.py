@@ -179,7 +179,16 @@ def test_what_takes_long_is_spoken_of_though_nobody_knows_the_end(clock, caplog,
 
 def test_before_the_first_of_unknown_many_it_says_that_there_is_none(clock):
     with Progress(None, unit="images", doing="listing") as bar:
-        assert bar.line() == "listing: 0 images, none done yet: starting"
+        assert bar.line() == "listing: 0 images, none yet"
+
+
+def test_a_stderr_that_is_closed_is_written_nothing(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
+    with Progress(20, unit="images") as bar:
+        time.sleep(0.05)
+        bar.advance(20)
+    assert list(list_images([1, 2])) == [1, 2]
 
 
 def test_more_than_were_expected_leave_no_time(clock):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import pytest
 
@@ -68,3 +69,27 @@ def test_who_waits_long_is_told_how_far_it_is(caplog, monkeypatch):
     finally:
         logging.getLogger("pipelines.progress").removeHandler(ear)
     assert caplog.messages[0].startswith("reading receipts: 1/3 slices")
+
+
+def test_who_asks_for_no_more_waits_for_none_of_the_rest():
+    begun = []
+
+    def read(number):
+        begun.append(number)
+        time.sleep(0.002)
+
+    def leave():
+        for _ in read_slices(range(2000), read, doing="reading"):
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        leave()
+    assert len(begun) < 1000
+
+
+@pytest.mark.parametrize(("doing", "lines"), [("reading", 1), (None, 0)])
+def test_work_that_nobody_waits_for_is_silent(caplog, monkeypatch, doing, lines):
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.01)
+    caplog.set_level(logging.INFO)
+    list(read_slices(range(2), lambda _: time.sleep(0.1), doing=doing))
+    assert bool(caplog.records) == bool(lines)

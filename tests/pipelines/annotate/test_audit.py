@@ -164,7 +164,7 @@ def test_who_leaves_early_waits_for_no_more_receipts(tmp_path, monkeypatch):
     monkeypatch.setattr(audit, "read_receipt", wait_and_read)
     monkeypatch.setattr(readers, "_READERS", 2)
     with open_auditor() as auditor:
-        auditor.begin(open_manifest(output), range(40))
+        auditor.begin(open_manifest(output), range(40), is_beside=True)
         wait_until(lambda: len(opened) == 2)
         # Those that are being opened are answered once the auditor is left.
         threading.Timer(0.2, goes_on.set).start()

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipelines import progress
+from pipelines import audit, progress
 from pipelines.annotate import planning
 from pipelines.annotate.auditor import open_auditor
 from pipelines.annotate.planning import (
@@ -104,3 +104,28 @@ def test_slices_are_dispatched_in_a_shuffled_order_that_is_the_same_every_time(t
         put_receipt(output, number, RowCounts(images=2))
     left = [number for number in order if number not in {3, 20}]
     assert list_pending(output) == (left, dict.fromkeys((3, 20), RowCounts(images=2)))
+
+
+@pytest.mark.parametrize("is_beside", [False, True])
+def test_receipts_are_read_in_silence_beside_other_work(
+    tmp_path, talkative, monkeypatch, is_beside
+):
+    output, read = str(tmp_path), audit.read_receipt
+    write_first(output, make_slices("a", "b"))
+    for number in range(1 if is_beside else 2):
+        put_receipt(output, number, RowCounts(images=1))
+    monkeypatch.setattr(audit, "read_receipt", lambda *args: time.sleep(0.1) or read(*args))
+    list_pending(output)
+    assert ("reading receipts" in talkative.text) is not is_beside
+
+
+def test_an_image_that_is_long_in_coming_is_waited_for_in_words(tmp_path, talkative, monkeypatch):
+    write_pictures(str(tmp_path / "in"), 1)
+    config = make_config(str(tmp_path), "unused")
+    words = "listing: 0 images, none yet"
+
+    def list_slowly(*args):
+        return come_slowly(list_images(*args), talkative, words)
+
+    monkeypatch.setattr(planning, "list_images", list_slowly)
+    assert len(list(peek_images(config, config.output).images)) == 1
