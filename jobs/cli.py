@@ -6,6 +6,8 @@ import importlib
 import sys
 from typing import Final
 
+from jobs.streams import fill_closed_streams
+
 COMMANDS: Final = {
     "demo": "the whole main job on a sample bucket: tables, a pandas query, an HTML page",
     "annotate": "images -> tables of classes and boxes",
@@ -26,6 +28,7 @@ _INTERRUPTED: Final = 130
 
 def main() -> None:
     """Run a command and leave the process with its exit code."""
+    fill_closed_streams()
     sys.exit(dispatch(sys.argv[1:]))
 
 

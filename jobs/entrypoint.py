@@ -22,6 +22,7 @@ from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import tyro
 
+from jobs.streams import fill_closed_streams
 from pipelines.errors import InputError, PipelineError
 
 logger = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ def run_command(
     Returns:
         The exit code: 0 done, 1 failed, 2 nothing was started, 3 too many failed images.
     """
+    fill_closed_streams()
     try:
         config, output = _parse(
             config_type, name=name, description=description, default=default, args=args

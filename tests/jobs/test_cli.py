@@ -53,6 +53,7 @@ def test_every_command_is_a_module_and_every_module_a_command():
         "__init__",
         "cli",
         "entrypoint",
+        "streams",
     }
     assert COMMANDS.keys() == REQUIRED.keys()
 
@@ -266,6 +267,38 @@ def test_a_command_without_stdout_does_its_work():
     command = ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, PRINTER]
     ended = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("command", "code"), [("status --output missing", 2), ("nothing-of-ours", 2), ("--help", 0)]
+)
+def test_a_command_without_stderr_ends_as_with_it(tmp_path, command, code):
+    start = "from jobs.cli import main; main()"
+    shell = f'exec "{sys.executable}" -c "{start}" {command} 2>&-'
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(
+        ["sh", "-c", shell], check=False, cwd=tmp_path, env=environment, capture_output=True
+    )
+    assert ended.returncode == code
+    assert (ended.stdout == b"") is (code != 0)
+
+
+HOLDER = (
+    "import os, sys, tempfile; from jobs.streams import fill_closed_streams;"
+    "fill_closed_streams();"
+    "file = tempfile.TemporaryFile();"
+    "os.system('echo of a child >&2; echo of a child');"
+    "print('ours', file=sys.stderr, flush=True); os.write(2, b'of a library');"
+    "sys.exit(10 * (file.fileno() < 3) + file.seek(0, 2))"
+)
+"""Opens a file, then prints."""
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", "<&- >&- 2>&-"])
+def test_what_is_printed_to_a_closed_stream_comes_into_no_file(closed):
+    command = ["sh", "-c", f'exec "$0" -c "$1" {closed}', sys.executable, HOLDER]
+    ended = subprocess.run(command, check=False, cwd=ROOT, capture_output=True)
+    assert ended.returncode == 0
 
 
 def test_a_result_is_written_where_stdout_knows_only_ascii():
