@@ -47,11 +47,13 @@ def describe_estimate(plan: Estimate) -> str:
         A line, one of what an update would find, and one for each image of the sample that cannot
         be read.
     """
+    skipped = tell_count(plan.skipped, "other object is", "other objects are")
     lines = [
-        f"{tell_count(plan.images, 'image')}, {tell_count(plan.size_bytes, 'byte')}, "
-        f"{tell_count(plan.slices, 'slice')}; {_describe_left(plan)}",
+        f"{'' if plan.is_begun else 'a new run of '}{tell_count(plan.images, 'image')}, "
+        f"{tell_count(plan.size_bytes, 'byte')}, {tell_count(plan.slices, 'slice')}"
+        f"{f' ({skipped} left out)' if plan.skipped else ''}; {_describe_left(plan)}",
         *([] if plan.changes is None else _describe_found(plan, plan.changes)),
-        *(f"cannot be read: {wrong}" for wrong in plan.unreadable),
+        *(f"among the first images cannot be read: {wrong}" for wrong in plan.unreadable),
     ]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""How far a run is: slices and images done, failures by reason, rate, time left.
+"""How far a run is: slices and images done, failures by reason, rate, last slice, time left.
 
     overfeat status --output s3://annotations/2026/
 
@@ -39,6 +39,8 @@ def describe(status: Status) -> str:
     """
     rate = "-" if status.images_per_second is None else f"{status.images_per_second:.1f} images/s"
     left = "-" if status.seconds_left is None else format_seconds(status.seconds_left)
+    since = status.seconds_since_last
+    last = "-" if since is None else f"a slice {format_seconds(since)} ago"
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in status.errors.items())
     lines = [
         f"slices  {status.slices_done:,} of {status.slices:,}",
@@ -46,6 +48,7 @@ def describe(status: Status) -> str:
         f"failed  {status.failed:,} {f'({reasons})' if reasons else ''}".rstrip(),
         f"boxes   {status.boxes:,}",
         f"rate    {rate}",
+        f"last    {last}",
         f"left    {left}",
     ]
     return "\n".join(lines)

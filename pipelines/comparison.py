@@ -2,9 +2,11 @@
 
 The old listing is held as digests of names and versions, 33 bytes an image, and the new one is
 streamed, so that memory is bounded whatever the names. An image listed without size and etag counts
-as unchanged, for nothing tells that it is not. A tar that has not changed is one entry of the new
-listing: its members are those that the manifest has of it. What a list of URIs says of a version is
-a hint, for it may be older than the objects: where it tells of a change, the store itself is asked.
+as unchanged, for nothing tells that it is not; one that had none before, as a link that led
+nowhere, has changed once the store lists it with some. A tar that has not changed is one entry of
+the new listing: its members are those that the manifest has of it. What a list of URIs says of a
+version is a hint, for it may be older than the objects: where it tells of a change, the store
+itself is asked.
 """
 
 from __future__ import annotations
@@ -154,8 +156,9 @@ class Comparison:
             places = self._find([info.uri for info in chunk])
             known = np.flatnonzero(places >= 0)
             self._seen[places[known]] = True
-            # Against an unknown version nothing has changed.
-            compared = known[self._versions[places[known]] != 0]
+            # What a list says of a version that was unknown tells nothing of the object.
+            is_compared = self._versions[places[known]] != 0
+            compared = known[is_compared] if self._is_list else known
             listed = [chunk[at] for at in compared]
             self._remember(places[compared], self._ask(places[compared], listed))
             self._added += len(chunk) - len(known)
@@ -231,8 +234,9 @@ class Comparison:
         """
         failed = self._find([name for names in self._failed.values() for name in names])
         newer = self._newer.places
-        # Of an image whose version was unknown, as in a list, nobody can say that it has changed.
-        retried = np.setdiff1d(failed[self._seen[failed]], newer[self._versions[newer] != 0])
+        # Of an image whose version a list did not tell nobody can say that it has changed.
+        changed = newer[self._versions[newer] != 0] if self._is_list else newer
+        retried = np.setdiff1d(failed[self._seen[failed]], changed)
         return Changes(
             added=self._added,
             changed=len(np.setdiff1d(newer, retried)),

@@ -51,6 +51,9 @@ class Status:
     """Rows in `features` of the committed slices."""
     images_per_second: float | None
     """Rate over the last ten minutes; None if no slice was committed in them."""
+    seconds_since_last: float | None
+    """Since a slice was committed last; None if none is. Nothing else tells whether somebody is at
+    work: a driver that was killed cannot say so."""
     seconds_left: float | None
     """Time to the end at that rate; None if it is unknown, 0 once the run is done."""
 
@@ -74,7 +77,8 @@ def read_status(config: StatusConfig) -> Status:
     done = count_done(manifest)
     written = {number: at for number, at in _list_receipts(output).items() if number in done}
     counts = sum(done.values(), RowCounts())
-    rate = _measure_rate(written, counts.images, time.time())
+    now = time.time()
+    rate = _measure_rate(written, counts.images, now)
     left = manifest.summary.images - counts.images
     return Status(
         output=output,
@@ -88,6 +92,8 @@ def read_status(config: StatusConfig) -> Status:
         guesses=counts.guesses,
         features=counts.features,
         images_per_second=rate,
+        # The store's clock may be ahead of this one.
+        seconds_since_last=max(0.0, now - max(written.values())) if written else None,
         seconds_left=0.0 if left == 0 else left / rate if rate else None,
     )
 

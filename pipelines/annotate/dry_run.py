@@ -37,6 +37,8 @@ class Estimate:
     """Slices they are cut into."""
     skipped: int
     """Objects that are not images by their name."""
+    is_begun: bool
+    """Whether there is a run at the output to go on with."""
     changes: Changes | None
     """What `--update` and `--retry-failed` would find; None where neither was asked for, or the
     run has not begun."""
@@ -97,6 +99,7 @@ def estimate(config: AnnotateConfig) -> Estimate:
         size_bytes=found.size_bytes,
         slices=found.slices,
         skipped=found.skipped,
+        is_begun=found.is_begun,
         changes=found.changes,
         slices_unfinished=found.unfinished,
         images_to_read=todo.images,

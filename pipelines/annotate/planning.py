@@ -126,9 +126,10 @@ def describe_nothing(config: AnnotateConfig, counts: SelectionCounts) -> str:
         The message.
     """
     folder = config.images.rstrip("/")
+    others = tell_count(counts.skipped, "other object")
     hint = f"; for the images in tars name these: {folder}/*.tar" if counts.tars else ""
     return (
-        f"--images {config.images}: no image there ({counts.skipped} other objects); "
+        f"--images {config.images}: no image there ({others}); "
         f"expected names that end in {' '.join(config.suffixes)}{hint}"
     )
 

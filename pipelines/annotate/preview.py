@@ -85,6 +85,8 @@ class Preview:
     """Slices that they are cut into."""
     skipped: int
     """Objects that are not images by their name."""
+    is_begun: bool
+    """Whether there is a run to go on with."""
     changes: Changes | None
     """What `--update` and `--retry-failed` would find; None where neither was asked for, or the
     run has not begun. Of slices that are not done yet nobody knows which images fail."""
@@ -129,6 +131,7 @@ def _preview_first(config: AnnotateConfig, output: str) -> Preview:
         size_bytes=todo.size_bytes,
         slices=todo.slices,
         skipped=listing.counts.skipped,
+        is_begun=False,
         changes=None,
         unfinished=todo.slices,
         todo=todo,
@@ -155,6 +158,7 @@ def _preview_rest(config: AnnotateConfig, manifest: Manifest) -> Preview:
         size_bytes=summary.size_bytes,
         slices=summary.slices,
         skipped=summary.skipped,
+        is_begun=True,
         changes=changes,
         unfinished=unfinished,
         todo=todo,

@@ -59,7 +59,7 @@ def without_log(ended):
 def test_a_folder_without_images_is_refused(store_root, checkpoint):
     storage.write_bytes(storage.join_uri(store_root, "in", "notes.txt"), b"no image")
     sentence = refuse(store_root, checkpoint)
-    assert "no image there (1 other objects)" in sentence
+    assert "no image there (1 other object)" in sentence
     assert ".jpg" in sentence
 
 
@@ -257,9 +257,9 @@ def test_a_run_that_was_done_says_that_nothing_was_read():
 
 def make_estimate(**changes):
     values = {
-        "images": 40, "size_bytes": 9000, "slices": 2, "skipped": 0, "changes": None,
-        "slices_unfinished": 2, "images_to_read": 40, "bytes_to_read": 9000, "slices_to_write": 2,
-        "workers": 2, "measured_images": 7, "unreadable": (), "seconds": 61.0,
+        "images": 40, "size_bytes": 9000, "slices": 2, "skipped": 0, "is_begun": True,
+        "changes": None, "slices_unfinished": 2, "images_to_read": 40, "bytes_to_read": 9000,
+        "slices_to_write": 2, "workers": 2, "measured_images": 7, "unreadable": (), "seconds": 61.0,
     }  # fmt: skip
     return Estimate(**values | changes)
 
@@ -269,10 +269,17 @@ def test_a_dry_run_names_what_it_could_not_read():
     assert describe_estimate(plan).splitlines() == [
         "40 images, 9,000 bytes, 2 slices; about 0:01:01 after start-up with 2 workers (measured "
         "on 7 images)",
-        "cannot be read: s3://b/x.jpg: corrupt: bad marker",
+        "among the first images cannot be read: s3://b/x.jpg: corrupt: bad marker",
     ]
     unknown = make_estimate(seconds=None)
     assert "2 slices; how long it takes is not known, for no" in describe_estimate(unknown)
+
+
+def test_a_dry_run_says_that_the_run_would_be_new_and_what_it_leaves_out():
+    text = describe_estimate(make_estimate(is_begun=False, skipped=1))
+    assert text.startswith(
+        "a new run of 40 images, 9,000 bytes, 2 slices (1 other object is left out); about 0:01:01"
+    )
 
 
 def test_a_dry_run_of_an_update_says_what_is_to_be_read():

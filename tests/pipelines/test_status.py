@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
+from jobs.status import describe
 from pipelines import manifest, storage
 from pipelines.errors import InputError
 from pipelines.receipts import RowCounts
@@ -91,6 +92,27 @@ def test_the_rate_is_that_of_the_recent_receipts(tmp_path):
     # Two slices of four images in the hundred seconds since the first recent receipt.
     assert status.images_per_second == pytest.approx(8 / 100, rel=0.02)
     assert status.seconds_left == pytest.approx(20 / 0.08, rel=0.02)
+
+
+def test_the_last_slice_tells_since_when_nothing_was_committed(tmp_path):
+    start_run(str(tmp_path), slices=5)
+    assert status_of(str(tmp_path)).seconds_since_last is None
+    for number, seconds_ago in enumerate((50, 3600)):
+        put_aged_receipt(str(tmp_path), number, seconds_ago=seconds_ago, images=4)
+    assert status_of(str(tmp_path)).seconds_since_last == pytest.approx(50, abs=5)
+
+
+def test_a_clock_of_the_store_that_is_ahead_gives_no_time_to_come(tmp_path):
+    start_run(str(tmp_path), slices=5)
+    put_aged_receipt(str(tmp_path), 0, seconds_ago=-60, images=4)
+    assert status_of(str(tmp_path)).seconds_since_last == 0
+
+
+def test_a_status_is_written_for_people(tmp_path):
+    start_run(str(tmp_path), slices=5)
+    assert "last    -\n" in describe(status_of(str(tmp_path)))
+    put_aged_receipt(str(tmp_path), 0, seconds_ago=3600, images=4)
+    assert "last    a slice 1:00:00 ago\n" in describe(status_of(str(tmp_path)))
 
 
 def test_a_run_that_stands_still_has_no_rate(tmp_path):

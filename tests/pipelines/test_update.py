@@ -115,7 +115,7 @@ def test_the_summary_is_of_the_whole_run(store_root):
         (("", 5), ("", 6), True),
         (("e1", 5), ("e1", 5), False),
         (("", 0), ("", 0), False),
-        (("", 0), ("e1", 5), False),
+        (("", 0), ("e1", 5), True),
         (("e1", 5), ("", 0), False),
     ],
 )
@@ -125,6 +125,12 @@ def test_an_image_without_a_version_counts_as_unchanged(tmp_path, old, new, is_c
     assert look_again(str(tmp_path), [second]) == Changes(changed=int(is_changed))
     (entry,) = read_back(str(tmp_path))[0]
     assert entry.info == (second if is_changed else first)
+
+
+def test_a_version_that_a_list_tells_for_the_first_time_is_no_change(tmp_path):
+    begin(str(tmp_path), [ObjectInfo(uri="s3://b/a")])
+    listing = [ObjectInfo(uri="s3://b/a", size=5, etag="e1")]
+    assert look_again(str(tmp_path), listing, is_list=True) == Changes()
 
 
 def test_a_later_modification_alone_is_no_change(tmp_path):

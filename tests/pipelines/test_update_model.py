@@ -56,8 +56,7 @@ class Model:
     def update(self, listing, failing):
         known = self.versions
         vanished = known.keys() - listing.keys()
-        changed = {x for x in known.keys() - vanished if known[x] and listing[x]}
-        changed = {x for x in changed if known[x] != listing[x]}
+        changed = {x for x in known.keys() - vanished if listing[x] not in {"", known[x]}}
         added = {x: version for x, version in listing.items() if x not in known}
         return self._close(listing, added, changed, vanished, failing & known.keys())
 
@@ -67,8 +66,7 @@ class Model:
         return self._close(store, {}, changed, set(), failing & known.keys())
 
     def _close(self, versions, added, changed, vanished, failed):
-        # Where no version was known nobody can say that it is another.
-        retried = failed - vanished - {x for x in changed if self.versions[x]}
+        retried = failed - vanished - changed
         touched = self.find(changed | vanished | failed).keys()
         for of in self.slices:
             for name in vanished & of.keys():

@@ -54,6 +54,16 @@ def test_an_update_of_an_unfinished_run_finishes_it_first(tmp_path, checkpoint):
     assert stages.fingerprint == report.fingerprint
 
 
+@pytest.mark.parametrize("flag", ["update", "retry_failed"])
+def test_a_link_that_leads_somewhere_by_now_is_a_change(tmp_path, checkpoint, flag):
+    config = start_with_pictures(tmp_path, checkpoint, 2)
+    Path(config.images, "link.jpg").symlink_to(tmp_path / "later.jpg")
+    assert annotate(config).errors == {"not_found": 1}
+    (tmp_path / "later.jpg").write_bytes(encode_picture(make_picture(7)))
+    report = annotate(replace(config, **{flag: True}))
+    assert (report.changes, report.images_read, report.errors) == (Changes(changed=1), 1, {})
+
+
 def test_an_update_that_finds_nothing_writes_no_generation(tmp_path, checkpoint):
     config = start_with_pictures(tmp_path, checkpoint)
     annotate(config)
