@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import ray
 import torch
@@ -15,10 +15,9 @@ from overfeat.views import PreparedImage
 from pipelines import storage
 from pipelines.annotate.config import AnnotateConfig
 from pipelines.annotate.engine import Engine, Machines
-from pipelines.annotate.preview import preview
+from pipelines.annotate.preview import Preview, preview
 from pipelines.annotate.resolve import ResolvedModel, resolve_model
 from pipelines.annotate.run_file import OpenRun, check_device, find_run, prepare_run
-from pipelines.comparison import Changes
 from pipelines.errors import ImageError
 from pipelines.images import decode_image_within
 from pipelines.storage import ObjectInfo
@@ -26,32 +25,9 @@ from pipelines.weights import ModelFiles, fetch_model, open_predictor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """What a command would do."""
+class Estimate(Preview):
+    """What a command would do, and how long that would take."""
 
-    images: int
-    """Images of the run afterwards."""
-    size_bytes: int
-    """Their encoded bytes, as listed."""
-    slices: int
-    """Slices they are cut into."""
-    skipped: int
-    """Objects that are not images by their name."""
-    is_begun: bool
-    """Whether there is a run at the output to go on with."""
-    changes: Changes | None
-    """What `--update` and `--retry-failed` would find; None where neither was asked for, or the
-    run has not begun."""
-    slices_unfinished: int
-    """Slices of the manifest that are not done; of their images nobody knows which fail, so that
-    `--retry-failed` may find more."""
-    images_to_read: int
-    """Images that are not done, new, changed, or to be tried again."""
-    bytes_to_read: int
-    """Their encoded bytes, as listed."""
-    slices_to_write: int
-    """Slices that these are in, and those that lose rows; one that is finished first and then
-    updated counts twice."""
     workers: int
     """Detect actors that the cluster has room for; 0 if there is nothing to do."""
     measured_images: int
@@ -84,31 +60,21 @@ def estimate(config: AnnotateConfig) -> Estimate:
     # Says at once that the output's bucket does not exist.
     storage.list_names(output)
     run = find_run(config, output, model)
-    found = preview(config, output)
-    todo = found.todo
+    found, first = preview(config, output)
     workers, sample = 0, _Sample(images=0, unreadable=(), seconds=1.0)
-    if run is None or todo.slices:
+    if run is None or found.slices_to_write:
         with ExitStack() as stack:
             machines = Engine(config, stack).join()
             _check(config, output, model, run, machines)
             workers = machines.placement.workers
-            if todo.first:
-                sample = _measure(config, files, machines, todo.first)
+            if first:
+                sample = _measure(config, files, machines, first)
     return Estimate(
-        images=found.images,
-        size_bytes=found.size_bytes,
-        slices=found.slices,
-        skipped=found.skipped,
-        is_begun=found.is_begun,
-        changes=found.changes,
-        slices_unfinished=found.unfinished,
-        images_to_read=todo.images,
-        bytes_to_read=todo.size_bytes,
-        slices_to_write=todo.slices,
+        **{field.name: getattr(found, field.name) for field in fields(found)},
         workers=workers,
         measured_images=sample.images,
         unreadable=sample.unreadable,
-        seconds=_estimate_seconds(todo.images, sample, workers),
+        seconds=_estimate_seconds(found.images_to_read, sample, workers),
     )
 
 

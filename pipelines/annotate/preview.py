@@ -48,7 +48,7 @@ _Slice = tuple[SlicePlace, Sequence[ManifestEntry]]
 
 
 @dataclass(slots=True)
-class Todo:
+class _Todo:
     """Images that would be read; counted slice by slice."""
 
     images: int = 0
@@ -89,14 +89,20 @@ class Preview:
     """Whether there is a run to go on with."""
     changes: Changes | None
     """What `--update` and `--retry-failed` would find; None where neither was asked for, or the
-    run has not begun. Of slices that are not done yet nobody knows which images fail."""
-    unfinished: int
-    """Slices of the manifest that are not done; all of a run that has not begun."""
-    todo: Todo
-    """What would be read."""
+    run has not begun."""
+    slices_unfinished: int
+    """Slices of the manifest that are not done, all of a run that has not begun; of their images
+    nobody knows which fail, so that `--retry-failed` may find more."""
+    images_to_read: int
+    """Images that are not done, new, changed, or to be tried again."""
+    bytes_to_read: int
+    """Their encoded bytes, as listed."""
+    slices_to_write: int
+    """Slices that these are in, and those that lose rows; one that is finished first and then
+    updated counts twice."""
 
 
-def preview(config: AnnotateConfig, output: str) -> Preview:
+def preview(config: AnnotateConfig, output: str) -> tuple[Preview, list[ObjectInfo]]:
     """Find out what a command would do, whatever else is at work on the run.
 
     Args:
@@ -104,7 +110,7 @@ def preview(config: AnnotateConfig, output: str) -> Preview:
         output: The run, resolved.
 
     Returns:
-        What there is to do.
+        What there is to do, and a few of the images that would be read.
 
     Raises:
         InputError: If there is no image, or rows without a manifest.
@@ -117,8 +123,8 @@ def preview(config: AnnotateConfig, output: str) -> Preview:
     return _preview_rest(config, manifest)
 
 
-def _preview_first(config: AnnotateConfig, output: str) -> Preview:
-    listing, todo = list_images(config, output), Todo()
+def _preview_first(config: AnnotateConfig, output: str) -> tuple[Preview, list[ObjectInfo]]:
+    listing, todo = list_images(config, output), _Todo()
     with follow_listing(listing) as images:
         for entries in cut_slices(
             images, slice_size=config.slice_size, slice_bytes=config.slice_bytes
@@ -126,20 +132,23 @@ def _preview_first(config: AnnotateConfig, output: str) -> Preview:
             todo.add(entries)
     if not todo.images:
         raise InputError(describe_nothing(config, listing.counts))
-    return Preview(
+    found = Preview(
         images=todo.images,
         size_bytes=todo.size_bytes,
         slices=todo.slices,
         skipped=listing.counts.skipped,
         is_begun=False,
         changes=None,
-        unfinished=todo.slices,
-        todo=todo,
+        slices_unfinished=todo.slices,
+        images_to_read=todo.images,
+        bytes_to_read=todo.size_bytes,
+        slices_to_write=todo.slices,
     )
+    return found, todo.first
 
 
-def _preview_rest(config: AnnotateConfig, manifest: Manifest) -> Preview:
-    todo = Todo()
+def _preview_rest(config: AnnotateConfig, manifest: Manifest) -> tuple[Preview, list[ObjectInfo]]:
+    todo = _Todo()
     done = audit_receipts(manifest, sorted(find_committed(manifest))).counts
     left = set(range(manifest.summary.slices)) - done.keys()
     if not left:
@@ -153,20 +162,23 @@ def _preview_rest(config: AnnotateConfig, manifest: Manifest) -> Preview:
     summary, changes, unfinished = manifest.summary, None, todo.slices
     if config.update or config.retry_failed:
         summary, changes = _preview_update(config, manifest, done, todo)
-    return Preview(
+    found = Preview(
         images=summary.images,
         size_bytes=summary.size_bytes,
         slices=summary.slices,
         skipped=summary.skipped,
         is_begun=True,
         changes=changes,
-        unfinished=unfinished,
-        todo=todo,
+        slices_unfinished=unfinished,
+        images_to_read=todo.images,
+        bytes_to_read=todo.size_bytes,
+        slices_to_write=todo.slices,
     )
+    return found, todo.first
 
 
 def _preview_update(
-    config: AnnotateConfig, manifest: Manifest, done: Mapping[int, RowCounts], todo: Todo
+    config: AnnotateConfig, manifest: Manifest, done: Mapping[int, RowCounts], todo: _Todo
 ) -> tuple[ManifestSummary, Changes]:
     comparison, listing = compare(config, manifest, done)
     counts = GenerationCounts()
@@ -196,7 +208,7 @@ def _place_next(manifest: Manifest, number: int) -> SlicePlace:
     return SlicePlace(number, manifest.summary.generation + 1, part="", group=0, previous=previous)
 
 
-def _count_slices(output: str, slices: Iterable[_Slice], todo: Todo) -> None:
+def _count_slices(output: str, slices: Iterable[_Slice], todo: _Todo) -> None:
     """Count slices as they would be done: with all images where old rows cannot be kept."""
 
     def read(batch: Mapping[int, _Slice], number: int) -> Sequence[ManifestEntry]:

@@ -35,15 +35,11 @@ def refuse_to_join(_):
 
 
 def foretell(config):
-    """What a command would do; it writes nothing."""
+    """What a command would do, and the first images that it would read; it writes nothing."""
     before = list_all(config.output)
-    plan = preview(config, config.output)
+    plan, first = preview(config, config.output)
     assert list_all(config.output) == before
-    return plan
-
-
-def names_of(plan):
-    return [Path(info.uri).name for info in plan.todo.first]
+    return plan, [Path(info.uri).name for info in first]
 
 
 def change_bucket(config):
@@ -56,12 +52,12 @@ def change_bucket(config):
 def test_of_a_run_that_was_killed_what_is_left_is_foretold(tmp_path, checkpoint):
     config = start(tmp_path, checkpoint)
     annotate_without_ray(config, config.output, slices=[1])
-    plan = foretell(config)
-    assert (plan.images, plan.slices, plan.changes, plan.unfinished) == (6, 3, None, 2)
-    assert (plan.todo.images, plan.todo.slices) == (4, 2)
+    plan, names = foretell(config)
+    assert (plan.images, plan.slices, plan.changes, plan.slices_unfinished) == (6, 3, None, 2)
+    assert (plan.images_to_read, plan.slices_to_write) == (4, 2)
     left = ["photo-000.jpg", "photo-001.jpg", "photo-004.jpg", "photo-005.jpg"]
-    assert names_of(plan) == left
-    assert plan.todo.size_bytes == sum(Path(config.images, name).stat().st_size for name in left)
+    assert names == left
+    assert plan.bytes_to_read == sum(Path(config.images, name).stat().st_size for name in left)
     assert annotate(config).images_read == 4
 
 
@@ -69,7 +65,7 @@ def test_a_slice_whose_receipt_is_damaged_is_foretold(tmp_path, checkpoint):
     config = start(tmp_path, checkpoint)
     annotate(config)
     Path(config.output, "images", "slice-000001.parquet").write_bytes(b"PAR1")
-    assert names_of(foretell(config)) == ["photo-002.jpg", "photo-003.jpg"]
+    assert foretell(config)[1] == ["photo-002.jpg", "photo-003.jpg"]
 
 
 def drop_one_image(config):
@@ -84,10 +80,10 @@ def test_rows_that_are_damaged_are_foretold_to_be_made_anew(tmp_path, checkpoint
     config = start(tmp_path, checkpoint)
     drop_one_image(config)
     Path(config.output, table, "slice-000001.parquet").write_bytes(b"PAR1")
-    plan = foretell(config)
-    assert names_of(plan) == ["photo-002.jpg"]
+    plan, names = foretell(config)
+    assert names == ["photo-002.jpg"]
     report = annotate(config)
-    assert (report.images_read, report.slices_done) == (1, plan.todo.slices) == (1, 1)
+    assert (report.images_read, report.slices_done) == (1, plan.slices_to_write) == (1, 1)
 
 
 def test_rows_that_an_update_cannot_keep_are_foretold_to_be_made_anew(tmp_path, checkpoint):
@@ -96,8 +92,8 @@ def test_rows_that_an_update_cannot_keep_are_foretold_to_be_made_anew(tmp_path, 
     change_bucket(config)
     Path(config.output, "boxes", "slice-000001.parquet").write_bytes(b"PAR1")
     update = replace(config, update=True)
-    plan = foretell(update)
-    assert (plan.todo.images, plan.changes) == (4, Changes(added=2, changed=1, vanished=1))
+    plan, _ = foretell(update)
+    assert (plan.images_to_read, plan.changes) == (4, Changes(added=2, changed=1, vanished=1))
     assert annotate(update).images_read == 4
 
 
@@ -106,11 +102,11 @@ def test_slices_that_are_finished_and_then_updated_are_written_twice(tmp_path, c
     annotate_without_ray(config, config.output, slices=[1])
     change_bucket(config)
     update = replace(config, update=True)
-    plan = foretell(update)
+    plan, _ = foretell(update)
     report = annotate(update)
     # Two that are left, the new one, one with a changed image, and one of the two once more.
-    assert plan.todo.slices == report.slices_done == 5
-    assert plan.todo.images == report.images_read
+    assert plan.slices_to_write == report.slices_done == 5
+    assert plan.images_to_read == report.images_read
 
 
 def test_a_run_with_other_numbers_than_its_manifest_is_refused_as_by_the_command(
@@ -129,16 +125,16 @@ def test_an_update_finds_what_was_foretold(tmp_path, checkpoint):
     annotate(config)
     change_bucket(config)
     update = replace(config, update=True)
-    plan = foretell(update)
+    plan, names = foretell(update)
     assert plan.changes == Changes(added=2, changed=1, vanished=1)
-    assert (plan.images, plan.slices, plan.unfinished) == (7, 4, 0)
-    assert (plan.todo.images, plan.todo.slices) == (3, 3)
-    assert names_of(plan) == ["photo-020.jpg", "photo-021.jpg", "photo-003.jpg"]
+    assert (plan.images, plan.slices, plan.slices_unfinished) == (7, 4, 0)
+    assert (plan.images_to_read, plan.slices_to_write) == (3, 3)
+    assert names == ["photo-020.jpg", "photo-021.jpg", "photo-003.jpg"]
     assert plan.size_bytes == sum(path.stat().st_size for path in Path(config.images).iterdir())
     report = annotate(update)
     assert (report.changes, report.images_read, report.slices_done) == (plan.changes, 3, 3)
-    again = foretell(update)
-    assert (again.changes, again.todo.images, again.todo.slices) == (Changes(), 0, 0)
+    again, _ = foretell(update)
+    assert (again.changes, again.images_to_read, again.slices_to_write) == (Changes(), 0, 0)
 
 
 def test_a_retry_alone_looks_for_nothing_new(tmp_path, checkpoint):
@@ -146,9 +142,9 @@ def test_a_retry_alone_looks_for_nothing_new(tmp_path, checkpoint):
     Path(config.images, "photo-004.jpg").write_bytes(b"no image")
     annotate(config)
     change_bucket(config)
-    plan = foretell(replace(config, retry_failed=True))
+    plan, names = foretell(replace(config, retry_failed=True))
     assert plan.changes == Changes(retried=1)
-    assert names_of(plan) == ["photo-004.jpg"]
+    assert names == ["photo-004.jpg"]
     assert (plan.images, plan.skipped) == (6, 0)
 
 
@@ -156,8 +152,13 @@ def test_an_update_of_a_run_that_has_not_begun_is_the_run(tmp_path, checkpoint):
     config = start(tmp_path, checkpoint)
     config = replace(config, update=True, output=str(tmp_path / "empty"))
     (tmp_path / "empty").mkdir()
-    plan = foretell(config)
-    assert (plan.changes, plan.images, plan.todo.images, plan.unfinished) == (None, 6, 6, 3)
+    plan, _ = foretell(config)
+    assert (plan.changes, plan.images, plan.images_to_read, plan.slices_unfinished) == (
+        None,
+        6,
+        6,
+        3,
+    )
 
 
 def test_images_that_are_all_gone_are_refused_as_by_the_command(tmp_path, checkpoint):

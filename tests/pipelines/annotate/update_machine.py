@@ -241,7 +241,7 @@ class UpdateMachine(RuleBasedStateMachine):
     def _invoke(self, update, retry_failed, *, kill_at, after, zombie):
         config = replace(self.config, update=update, retry_failed=retry_failed)
         before = list_all(self.folder.name)
-        plan = preview(config, config.output)
+        plan, _ = preview(config, config.output)
         assert list_all(self.folder.name) == before
         with pytest.MonkeyPatch.context() as patch:
             invocation = Invocation(
@@ -281,11 +281,11 @@ class UpdateMachine(RuleBasedStateMachine):
 
     def _check_preview(self, plan, report):
         """What was foretold came true, but for what nobody knew: which of the images left fail."""
-        if report.changes is not None and plan.unfinished:
+        if report.changes is not None and plan.slices_unfinished:
             return
         assert (plan.images, plan.slices) == (report.images, report.slices)
-        assert plan.todo.images == report.images_read
-        assert plan.todo.slices == report.slices_done
+        assert plan.images_to_read == report.images_read
+        assert plan.slices_to_write == report.slices_done
         assert plan.changes == report.changes
 
     def _check_finished(self):
